@@ -1,0 +1,435 @@
+//! The gossip engine: membership, replicated state and their spreading, composed behind one `handle`.
+//!
+//! Inputs come in and are dispatched here; `packet` puts trailers around membership's packets, `frames` speaks over links,
+//! `writes` makes records durable before anybody sees them, `upkeep` dials, syncs and collects. Each call does a bounded
+//! slice: received records wait in an inbox, and an immediate deadline asks for the next slice.
+//!
+//! **Order within a call**: first what the input means, then the inbox, then membership's packets and events, then one
+//! persist request for all that was merged, then frames as credit allows.
+//!
+//! Never: a clock, a socket; a claim that something is durable before the disk said so; a decision about workloads.
+
+mod config;
+mod frames;
+mod packet;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+mod writes;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+pub use config::{GossipConfig, Timing};
+use frames::Incoming;
+use writes::Waiting;
+pub use writes::WriteError;
+
+use crate::face::{
+    Boot, GossipEvent, GossipInput, GossipOutput, GossipOutputs, LinkId, MemberState, Notice, NoticeLevel, PeerChange,
+    PersistOp, PersistSeq,
+};
+use crate::id::{Actor, Generation, NodeId};
+use crate::member::Membership;
+use crate::rng::{Rng, Seed};
+use crate::spread::fresh::Fresh;
+use crate::spread::links::Links;
+use crate::spread::riders::Riders;
+use crate::state::{Merge, State};
+use crate::time::{Duration, Instant, Wall};
+use crate::trust::Roster;
+use crate::wire::{Class, Record, RecordId};
+
+/// Members up to which every node links to every other.
+const FULL_MESH: usize = 8;
+
+/// Where a record came from, hence where it need not go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Origin {
+    /// Our own, durable by now; with the stamp of its batch if peers shall acknowledge it.
+    Own(Option<crate::hlc::Hlc>),
+    /// Over a link.
+    Link(LinkId),
+    /// On a packet.
+    Rider,
+    /// A full copy: everybody else has it.
+    Copy,
+}
+
+/// How far we are with the full copy or first sync of this boot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Catching {
+    /// We hold nothing and want everything.
+    Copy {
+        /// From which link it is coming, and since when nothing came.
+        from: Option<(LinkId, Instant)>,
+    },
+    /// We hold what the disk held, and want one sync with a peer that was up before.
+    Sync,
+    /// Done.
+    Done,
+}
+
+/// A walk that is under way.
+#[derive(Clone, Copy, Debug)]
+struct ActiveWalk {
+    link: LinkId,
+    since: Instant,
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct Gossip {
+    config: GossipConfig,
+    generation: Generation,
+    now: Instant,
+    booted: Instant,
+    state: State,
+    roster: Roster,
+    membership: Membership,
+    links: Links,
+    riders: Riders,
+    fresh: Fresh,
+    rng: Rng,
+    inbox: VecDeque<Incoming>,
+    inbox_bytes: usize,
+    /// Merged in this call, to be pushed at its end.
+    spread: Vec<(Record, Origin)>,
+    ops: Vec<PersistOp>,
+    persist_seq: PersistSeq,
+    confirmed: PersistSeq,
+    waiting: VecDeque<(PersistSeq, Waiting)>,
+    /// Own batches of late, for links that come up after the push.
+    recent: VecDeque<(Instant, crate::hlc::Hlc, Vec<Record>)>,
+    catching: Catching,
+    walk: Option<ActiveWalk>,
+    last_sync: Option<Instant>,
+    /// Since when packets have shown other roots than ours, without one that showed the same.
+    differs: Option<Instant>,
+    changed_at: Instant,
+    upkeep_at: Instant,
+    hours_at: Instant,
+    /// A moving average of the time from a push to its acknowledgement.
+    hop: Duration,
+    pushed: BTreeMap<crate::hlc::Hlc, Instant>,
+    failed: bool,
+    leaving: bool,
+    /// The disk turned out to be old and was emptied: nothing may come in before the next boot.
+    dropped: bool,
+    unreadable: u64,
+}
+
+impl Gossip {
+    /// Starts from what the disk holds. The outputs tell the shell whom it may talk to, and introduce us to them.
+    pub fn new(
+        config: GossipConfig,
+        boot: Boot,
+        seed: Seed,
+        now: Instant,
+        wall: Wall,
+        out: &mut GossipOutputs,
+    ) -> Self {
+        let me = config.me;
+        let seed = seed.split("gossip");
+        let mut state = State::new(Actor { node: me, generation: boot.generation });
+        boot.records.into_iter().for_each(|record| state.restore(record));
+        let mut roster = Roster::default();
+        let book = roster.load(&state);
+        let mut membership = Membership::new(me, boot.generation, config.timing, seed, now);
+        for node in roster.nodes() {
+            membership.admit(now, node);
+        }
+        book.into_iter().for_each(|change| out.event(GossipEvent::Peer(change)));
+        let mut rng = seed.split("links").rng();
+        let timing = config.timing;
+        let hours_at = now + timing.first_contact + Duration::from_secs(rng.below(upkeep::HOURS_PERIOD.as_secs()));
+        let mut engine = Self {
+            generation: boot.generation,
+            now,
+            booted: now,
+            links: Links::new(me, timing.dial_backoff, timing.dial_backoff_max),
+            riders: Riders::new(timing.rider_rate, now),
+            fresh: Fresh::default(),
+            rng,
+            inbox: VecDeque::new(),
+            inbox_bytes: 0,
+            spread: Vec::new(),
+            ops: Vec::new(),
+            persist_seq: PersistSeq::default(),
+            confirmed: PersistSeq::default(),
+            waiting: VecDeque::new(),
+            recent: VecDeque::new(),
+            catching: Catching::Sync,
+            walk: None,
+            last_sync: None,
+            differs: None,
+            changed_at: now,
+            upkeep_at: now,
+            hours_at,
+            hop: Duration::from_millis(50),
+            pushed: BTreeMap::new(),
+            failed: false,
+            leaving: false,
+            dropped: false,
+            unreadable: 0,
+            config,
+            state,
+            roster,
+            membership,
+        };
+        if boot.first || engine.holds_nothing() {
+            engine.catching = Catching::Copy { from: None };
+            engine.state.begin_first_copy();
+        }
+        engine.introduce(out);
+        engine.finish(wall, out);
+        engine
+    }
+
+    /// True if nothing is held but who belongs: a first boot, or a disk whose replicated state was dropped.
+    fn holds_nothing(&self) -> bool {
+        let all = self.state.snapshot();
+        !all.records().any(|record| {
+            let id = record.id();
+            id.class != Class::GrowOnly && id.writer() != Some(self.config.me)
+        })
+    }
+
+    /// Announces us to some members (all, where they are few).
+    fn introduce(&mut self, out: &mut GossipOutputs) {
+        if self.membership.size() == 1 {
+            self.caught_up(None, out);
+            return;
+        }
+        let mut nodes: Vec<NodeId> = self.membership.others().map(|(node, _)| node).collect();
+        self.rng.shuffle(&mut nodes);
+        let known = |node: &NodeId| self.membership.is_member(*node) && *node != self.config.me;
+        let seeds: Vec<NodeId> = self.config.seeds.iter().copied().filter(known).collect();
+        nodes.truncate(FULL_MESH);
+        for node in seeds.into_iter().chain(nodes) {
+            self.membership.announce(self.now, node);
+        }
+    }
+
+    /// Takes one input; what is to be done about it is appended to `out`. Time never goes back.
+    pub fn handle(&mut self, now: Instant, wall: Wall, input: GossipInput, out: &mut GossipOutputs) {
+        self.now = now.max(self.now);
+        out.cost += 2;
+        if self.dropped && !matches!(input, GossipInput::Persisted(_) | GossipInput::PersistFailed(_)) {
+            return;
+        }
+        match input {
+            GossipInput::Packet { from, bytes } => self.packet_in(wall, from, &bytes, out),
+            GossipInput::Refused { node } => self.membership.refused(self.now, node),
+            GossipInput::Frame { link, bytes } => self.frame_in(link, bytes),
+            GossipInput::Credit { link, bytes } => self.links.credit(link, bytes),
+            GossipInput::LinkUp { link, peer, inbound } => self.link_up(link, peer, inbound, out),
+            GossipInput::LinkDown { link, peer, reason: _ } => self.link_down(link, peer),
+            GossipInput::Deadline => {}
+            GossipInput::Persisted(seq) => self.persisted(wall, seq, out),
+            GossipInput::PersistFailed(why) => self.persist_failed(&why, out),
+        }
+        self.finish(wall, out);
+    }
+
+    /// The end of every call: the inbox's slice, what is due, and everything that has to go out.
+    fn finish(&mut self, wall: Wall, out: &mut GossipOutputs) {
+        self.work_inbox(wall, out);
+        if self.membership.next_deadline().is_some_and(|at| at <= self.now) {
+            self.membership.tick(self.now);
+        }
+        self.member_events(out);
+        if self.upkeep_at <= self.now {
+            self.upkeep(wall, out);
+            self.member_events(out);
+        }
+        self.push_spread();
+        self.post(wall, out);
+        self.flush_persist(out);
+        self.feed_copies();
+        self.links.pump(out);
+    }
+
+    fn member_events(&mut self, out: &mut GossipOutputs) {
+        if self.membership.outbox.events.is_empty() {
+            return;
+        }
+        let events = core::mem::take(&mut self.membership.outbox.events);
+        for (node, state, reason) in events {
+            if state == MemberState::Alive {
+                // The lower dials at once, the higher only if that leads to nothing.
+                let patience = if self.config.me < node { Duration::ZERO } else { Duration::from_secs(1) };
+                self.links.encourage(self.now + patience, node);
+                self.upkeep_at = self.upkeep_at.min(self.now + patience);
+            }
+            out.event(GossipEvent::Member { node, state, reason });
+        }
+    }
+
+    /// When `handle` wants to be called with a deadline, if nothing else comes before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.dropped {
+            return None;
+        }
+        if !self.inbox.is_empty() {
+            return Some(self.now);
+        }
+        let next = self.membership.next_deadline().unwrap_or(Instant::MAX);
+        Some(next.min(self.upkeep_at))
+    }
+
+    /// Merges a record; tells, persists and spreads what came of it.
+    fn take(&mut self, wall: Wall, record: Record, origin: Origin, out: &mut GossipOutputs) {
+        out.cost += 3;
+        let Merge::Changed { ids, persist } = self.state.merge(record.clone(), wall) else { return };
+        out.cost += 3;
+        self.changed_at = self.now;
+        self.fresh.note(self.now, &record);
+        match origin {
+            // What was written under its slot before the merge need not be written again.
+            Origin::Own(_) => {
+                let slot = record.slot();
+                self.ops.extend(
+                    persist.into_iter().filter(|op| !matches!(op, PersistOp::Put { slot: s, .. } if *s == slot)),
+                );
+            }
+            Origin::Link(_) | Origin::Rider | Origin::Copy => self.ops.extend(persist),
+        }
+        for id in ids {
+            self.follow_roster(&id, out);
+            out.event(GossipEvent::Changed(id));
+        }
+        if origin != Origin::Copy {
+            let times = (self.membership.size() + 1).ilog2() + 1;
+            if self.membership.size() > FULL_MESH || !self.has_all_links() {
+                self.riders.add(&record, times * 6 / 5);
+            }
+            self.spread.push((record, origin));
+        }
+    }
+
+    fn has_all_links(&self) -> bool {
+        self.links.greeted().count() + 1 >= self.membership.alive()
+    }
+
+    fn follow_roster(&mut self, id: &RecordId, out: &mut GossipOutputs) {
+        let Some(change) = self.roster.follow(&self.state, id) else { return };
+        match &change {
+            PeerChange::Admitted { entry, .. } => {
+                let node = entry.node;
+                // The book comes first: the shell cannot seal to whom it does not know.
+                out.event(GossipEvent::Peer(change));
+                if self.membership.admit(self.now, node) {
+                    self.membership.announce(self.now, node);
+                    self.upkeep_at = self.now;
+                }
+            }
+            PeerChange::Removed { node } => {
+                let node = *node;
+                self.membership.remove(self.now, node);
+                self.links.drop_peer(node, "the peer was removed from the cluster", out);
+                out.event(GossipEvent::Peer(change));
+            }
+        }
+    }
+
+    /// The full copy or first sync of this boot is done, or there was nobody.
+    fn caught_up(&mut self, with: Option<NodeId>, out: &mut GossipOutputs) {
+        if self.catching == Catching::Done {
+            return;
+        }
+        self.catching = Catching::Done;
+        self.state.end_first_copy();
+        out.event(GossipEvent::Synced { with });
+    }
+
+    fn notice(level: NoticeLevel, text: String, out: &mut GossipOutputs) {
+        out.event(GossipEvent::Notice(Notice { level, text }));
+    }
+
+    /// The replicated state.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Who may be talked to.
+    #[must_use]
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// A rostered node's state as we see it; we are alive. None for anybody else.
+    #[must_use]
+    pub fn member_state(&self, node: NodeId) -> Option<MemberState> {
+        self.membership.state(node)
+    }
+
+    /// Every rostered node that was not removed, ourselves included, in order. A node of which this boot has heard nothing
+    /// yet is suspect.
+    pub fn members(&self) -> impl Iterator<Item = (NodeId, MemberState)> {
+        let me = self.config.me;
+        let lower = self.membership.others().take_while(move |(node, _)| *node < me);
+        let higher = self.membership.others().skip_while(move |(node, _)| *node < me);
+        lower.chain(core::iter::once((me, MemberState::Alive))).chain(higher)
+    }
+
+    /// True once a packet or frame of the node came in this boot.
+    #[must_use]
+    pub fn is_heard(&self, node: NodeId) -> bool {
+        node == self.config.me || self.membership.is_heard(node)
+    }
+
+    /// True once the full copy or first sync of this boot is done, or there was nobody for long enough.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.catching == Catching::Done
+    }
+
+    /// This boot's generation.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// How long a change takes to reach every node, as estimated: the measured time of a push until it is acknowledged,
+    /// times the hops that it needs.
+    #[must_use]
+    pub fn spread_time(&self) -> Duration {
+        let alive = self.membership.alive();
+        // Four outgoing links and as many incoming: each hop multiplies what is reached by about four.
+        let hops = if alive <= FULL_MESH { 1 } else { alive.ilog2().div_ceil(2) + 1 };
+        self.hop * hops
+    }
+
+    /// A peer's wall clock minus ours, in milliseconds, as of its last packet (transit included).
+    #[must_use]
+    pub fn peer_clock_offset(&self, node: NodeId) -> Option<i64> {
+        self.membership.offset_of(node)
+    }
+
+    /// The links that stand and whose peers greeted.
+    pub fn links(&self) -> impl Iterator<Item = (LinkId, NodeId)> {
+        self.links.greeted().map(|(id, link)| (id, link.peer))
+    }
+
+    /// How often this boot had to renew its identity because others held it for dead.
+    #[must_use]
+    pub fn renewals(&self) -> u64 {
+        self.membership.renewals
+    }
+
+    /// Packets, frames and records that could not be read.
+    #[must_use]
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
+    fn persist(&mut self, ops: Vec<PersistOp>, out: &mut GossipOutputs) -> PersistSeq {
+        self.persist_seq.0 += 1;
+        out.push(GossipOutput::Persist { seq: self.persist_seq, ops });
+        self.persist_seq
+    }
+}

@@ -1,0 +1,167 @@
+//! What stands around membership's part of a packet: our root, our wall clock, flags, riders.
+//!
+//! `{version, flags, root (8), wall (6), [riders' length (2), riders], [incarnation (2)], SWIM part}`
+
+use alloc::vec::Vec;
+
+use super::{Gossip, Origin};
+use crate::face::{GossipOutput, GossipOutputs};
+use crate::id::NodeId;
+use crate::limits::MAX_PACKET;
+use crate::time::{Instant, Wall};
+use crate::wire::Record;
+
+const VERSION: u8 = 1;
+/// The sender leaves on purpose.
+const LEAVING: u8 = 1;
+/// The sender suspects the receiver, under the incarnation that follows.
+const SUSPECT: u8 = 2;
+/// Riders follow.
+const RIDERS: u8 = 4;
+const FIXED: usize = 16;
+
+/// A packet's parts.
+struct Opened<'a> {
+    flags: u8,
+    root: u64,
+    wall: Wall,
+    riders: &'a [u8],
+    suspect: Option<u16>,
+    swim: &'a [u8],
+}
+
+fn open(bytes: &[u8]) -> Option<Opened<'_>> {
+    let (head, mut rest) = bytes.split_first_chunk::<FIXED>()?;
+    let [version, flags, numbers @ ..] = head;
+    if *version != VERSION || flags & !(LEAVING | SUSPECT | RIDERS) != 0 {
+        return None;
+    }
+    let root = u64::from_be_bytes(*numbers.first_chunk()?);
+    let [a, b, c, d, e, f] = *numbers.last_chunk::<6>()?;
+    let wall = Wall(u64::from_be_bytes([0, 0, a, b, c, d, e, f]));
+    let mut riders: &[u8] = &[];
+    if flags & RIDERS != 0 {
+        let (length, after) = rest.split_first_chunk::<2>()?;
+        (riders, rest) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    }
+    let mut suspect = None;
+    if flags & SUSPECT != 0 {
+        let (incarnation, after) = rest.split_first_chunk::<2>()?;
+        suspect = Some(u16::from_be_bytes(*incarnation));
+        rest = after;
+    }
+    Some(Opened { flags: *flags, root, wall, riders, suspect, swim: rest })
+}
+
+impl Gossip {
+    pub(super) fn packet_in(&mut self, wall: Wall, from: NodeId, bytes: &[u8], out: &mut GossipOutputs) {
+        if from == self.config.me || !self.membership.is_member(from) {
+            return;
+        }
+        let Some(opened) = open(bytes) else {
+            self.unreadable += 1;
+            return;
+        };
+        let offset = i64::try_from(opened.wall.0).ok().zip(i64::try_from(wall.0).ok()).map(|(a, b)| a - b);
+        if let Some(offset) = offset {
+            self.membership.set_offset(from, offset);
+        }
+        self.compare_root(opened.root);
+        if opened.flags & LEAVING != 0 {
+            self.membership.goodbye(self.now, from);
+            return;
+        }
+        self.membership.packet(self.now, from, opened.swim, opened.suspect);
+        let mut riders = opened.riders;
+        while let Some((length, rest)) = riders.split_first_chunk::<2>() {
+            let Some((record, rest)) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length))) else { break };
+            riders = rest;
+            if self.fresh.knows(record) {
+                continue;
+            }
+            match Record::read(record) {
+                Ok(record) => self.take(wall, record, Origin::Rider, out),
+                Err(_) => self.unreadable += 1,
+            }
+        }
+    }
+
+    /// Notes whether a peer holds something else than we do.
+    fn compare_root(&mut self, root: u64) {
+        if root == self.state.sync_root() {
+            self.differs = None;
+            return;
+        }
+        if self.differs.is_none() {
+            self.differs = Some(self.now);
+            self.upkeep_at = self.upkeep_at.min(self.next_sync(self.now));
+        }
+    }
+
+    /// When a difference first seen then may be looked into.
+    pub(super) fn next_sync(&self, seen: Instant) -> Instant {
+        let timing = &self.config.timing;
+        let rested = self.last_sync.map_or(self.now, |last| last + timing.sync_period);
+        rested.max(seen + timing.settle)
+    }
+
+    /// Sends membership's packets.
+    pub(super) fn post(&mut self, wall: Wall, out: &mut GossipOutputs) {
+        if self.membership.outbox.sends.is_empty() {
+            return;
+        }
+        let root = self.state.sync_root().to_be_bytes();
+        let wall = wall.0.to_be_bytes();
+        let sends = core::mem::take(&mut self.membership.outbox.sends);
+        for send in &sends {
+            let Some(swim) = self.membership.outbox.bytes.get(send.range.clone()) else { continue };
+            let mut packet = Vec::with_capacity(FIXED + 4 + swim.len());
+            let leaving = if self.leaving { LEAVING } else { 0 };
+            let suspect = if send.suspect.is_some() { SUSPECT } else { 0 };
+            packet.extend_from_slice(&[VERSION, leaving | suspect]);
+            packet.extend_from_slice(&root);
+            packet.extend_from_slice(&wall[2..]);
+            let room = MAX_PACKET.saturating_sub(packet.len() + 4 + swim.len());
+            if !self.riders.is_empty() && !self.links.has(send.to) {
+                packet.extend_from_slice(&[0, 0]);
+                self.riders.board(self.now, room, &mut packet);
+                let length = packet.len() - FIXED - 2;
+                if length == 0 {
+                    packet.truncate(FIXED);
+                } else {
+                    packet[1] |= RIDERS;
+                    packet[FIXED..FIXED + 2].copy_from_slice(&u16::try_from(length).unwrap_or(0).to_be_bytes());
+                }
+            }
+            if let Some(incarnation) = send.suspect {
+                packet.extend_from_slice(&incarnation.to_be_bytes());
+            }
+            packet.extend_from_slice(swim);
+            out.cost += 3;
+            out.push(GossipOutput::Packet { to: send.to, bytes: packet });
+        }
+        let mut sends = sends;
+        sends.clear();
+        self.membership.outbox.sends = sends;
+        self.membership.outbox.bytes.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cut_of_a_packet_panics() {
+        let mut bytes = Vec::from([VERSION, SUSPECT | RIDERS]);
+        bytes.extend_from_slice(&7_u64.to_be_bytes());
+        bytes.extend_from_slice(&[0, 0, 0, 0, 1, 0]);
+        bytes.extend_from_slice(&[0, 3, 1, 2, 3, 0, 9, 42]);
+        let opened = open(&bytes).expect("own packet");
+        assert_eq!((opened.root, opened.wall, opened.suspect), (7, Wall(256), Some(9)));
+        assert_eq!((opened.riders, opened.swim), (&[1, 2, 3][..], &[42][..]));
+        for cut in 0..bytes.len() {
+            let _maybe = open(&bytes[..cut]);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Names of stacks, services, nodes and replicas, validated once when they enter.
+
+use alloc::sync::Arc;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::NodeId;
+use crate::limits::MAX_NAME;
+
+/// Why a text is no name. The remedy is in the message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NameError {
+    /// Empty.
+    Empty,
+    /// Longer than [`MAX_NAME`].
+    TooLong,
+    /// Holds something other than letters, digits, `-`, `_` and `.`, or begins with one of the signs.
+    BadCharacter,
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("a name must not be empty"),
+            Self::TooLong => write!(f, "a name has at most {MAX_NAME} characters"),
+            Self::BadCharacter => {
+                f.write_str("a name consists of letters, digits, '-', '_' and '.', and begins with a letter or digit")
+            }
+        }
+    }
+}
+
+impl core::error::Error for NameError {}
+
+fn check(text: &str) -> Result<(), NameError> {
+    let first = text.bytes().next().ok_or(NameError::Empty)?;
+    if text.len() > MAX_NAME {
+        return Err(NameError::TooLong);
+    }
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if !first.is_ascii_alphanumeric() || !text.bytes().all(inner) {
+        return Err(NameError::BadCharacter);
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// Checks and takes a name.
+            ///
+            /// # Errors
+            /// [`NameError`] says what is wrong with the text.
+            pub fn new(text: &str) -> Result<Self, NameError> {
+                check(text).map(|()| Self(Arc::from(text)))
+            }
+
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// A stack: what one Compose project deploys, and the only namespace there is.
+    StackName
+}
+name! {
+    /// A service inside its stack.
+    ServiceName
+}
+name! {
+    /// What people call a node.
+    NodeName
+}
+
+/// `stack/service`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServiceKey {
+    /// The stack.
+    pub stack: StackName,
+    /// The service in it.
+    pub service: ServiceName,
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.stack, self.service)
+    }
+}
+
+impl fmt::Debug for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Which replica of its service.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Slot {
+    /// A replicated service's number, from 1.
+    Number(u32),
+    /// A global service's slot, named by its node.
+    Node(NodeId),
+    /// A job's completion: the run's start (HLC) and its number.
+    Run(u64, u32),
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(n) => write!(f, "{n}"),
+            Self::Node(node) => write!(f, "{node:?}"),
+            Self::Run(time, n) => write!(f, "{time}-{n}"),
+        }
+    }
+}
+
+/// `stack/service.slot`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ReplicaKey {
+    /// The service.
+    pub service: ServiceKey,
+    /// The slot in it.
+    pub slot: Slot,
+}
+
+impl fmt::Display for ReplicaKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.service, self.slot)
+    }
+}
+
+impl fmt::Debug for ReplicaKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        assert!(ServiceName::new("web").is_ok());
+        assert_eq!(ServiceName::new(""), Err(NameError::Empty));
+        assert_eq!(ServiceName::new("-web"), Err(NameError::BadCharacter));
+        assert_eq!(ServiceName::new("a b"), Err(NameError::BadCharacter));
+        assert_eq!(ServiceName::new(&"x".repeat(64)), Err(NameError::TooLong));
+    }
+}

@@ -1,0 +1,90 @@
+//! How a node writes: records are made here, and enter the state by `merge` once they are on disk.
+//!
+//! Two writes of one key may be staged before the first is durable. The second still supersedes the first, since what is
+//! staged counts as seen. No stamp ever lies in an hour that was published or settled.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::hours::{self, Hours};
+use super::{State, desired};
+use crate::hlc::Hlc;
+use crate::time::Wall;
+use crate::wire::{Record, RecordId, Stamp, codec};
+
+impl State {
+    /// Makes the records of a batch: one stamp for all. `None` deletes. Of several writes of one key the last counts.
+    pub fn stage_desired(&mut self, wall: Wall, writes: &[(RecordId, Option<Vec<u8>>)]) -> (Hlc, Vec<Record>) {
+        let hlc = self.tick(wall);
+        let writes: BTreeMap<&RecordId, Option<&[u8]>> =
+            writes.iter().map(|(id, payload)| (id, payload.as_deref())).collect();
+        let mut records = Vec::with_capacity(writes.len());
+        for (id, payload) in writes {
+            let staged = self.staged.get(id).map(Vec::as_slice).unwrap_or_default();
+            let stamp = desired::stamp(self.me, hlc, self.siblings(id).iter().chain(staged));
+            let record = Record::write(id.clone(), stamp, hlc, payload);
+            self.staged.entry(id.clone()).or_default().push(record.clone());
+            records.push(record);
+        }
+        (hlc, records)
+    }
+
+    /// Makes a record of our own actual state. `None` says that it is over.
+    pub fn stage_actual(&mut self, wall: Wall, id: RecordId, payload: Option<&[u8]>) -> Record {
+        debug_assert_eq!(id.writer(), Some(self.me.node), "a node writes its own actual state only");
+        let hlc = self.tick(wall);
+        self.sequence += 1;
+        let stamp = Stamp::Sequence { generation: self.me.generation, sequence: self.sequence };
+        Record::write(id, stamp, hlc, payload)
+    }
+
+    /// Makes a fact.
+    pub fn stage_fact(&mut self, wall: Wall, id: RecordId, payload: &[u8]) -> Record {
+        let hlc = self.tick(wall);
+        Record::write(id, Stamp::Fact { author: self.me }, hlc, Some(payload))
+    }
+
+    /// Makes our publication of the digests of the hours that are over, if it differs from the last one. From here on
+    /// nothing is stamped in these hours, whatever becomes of the record.
+    ///
+    /// Hours from the first that holds a staged record on stay open: a digest must not miss what is on its way to disk.
+    pub fn publish_hours(&mut self, wall: Wall) -> Option<Record> {
+        if self.copying {
+            return None;
+        }
+        let staged = self.staged.values().flatten().map(|r| r.hlc().hour()).min();
+        let open = Hlc::from_wall(wall).hour().min(staged.unwrap_or(u64::MAX));
+        let roster = hours::roster_hash(self.rostered());
+        let payload = codec::encode(&self.ledger.publish(roster, open)?);
+        Some(self.stage_actual(wall, hours::hours_id(self.me.node), Some(&payload)))
+    }
+
+    /// Makes the fact that more hours are settled, if every rostered node published the same digests for them.
+    #[must_use]
+    pub fn settle(&self) -> Option<Record> {
+        if self.copying {
+            return None;
+        }
+        let published = |node| codec::decode(self.value(&hours::hours_id(node))?.payload()?).ok();
+        let published: Vec<Hours> = self.rostered().map(published).collect::<Option<_>>()?;
+        let roster = hours::roster_hash(self.rostered());
+        let below = self.ledger.agreed(roster, &published)?;
+        Some(hours::settled_record(below))
+    }
+
+    fn tick(&mut self, wall: Wall) -> Hlc {
+        self.clock.tick_at_least(wall, self.ledger.floor())
+    }
+
+    /// Forgets that a record is staged; true if it was.
+    pub(super) fn unstage(&mut self, record: &Record) -> bool {
+        let Some(staged) = self.staged.get_mut(record.id()) else { return false };
+        let before = staged.len();
+        staged.retain(|r| r != record);
+        let found = staged.len() < before;
+        if staged.is_empty() {
+            self.staged.remove(record.id());
+        }
+        found
+    }
+}

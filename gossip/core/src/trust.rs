@@ -1,0 +1,91 @@
+//! Who may be talked to: decisions over the roster's facts, kept so that the shell's book follows.
+//!
+//! Admission and removal are facts in the replicated state; removal always wins. The keys and certificates themselves are
+//! checked by the shell, which holds the cryptography; here is only who they belong to.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use crate::face::PeerChange;
+use crate::id::NodeId;
+use crate::model::{NodeHeader, RosterEntry};
+use crate::state::State;
+use crate::wire::{Class, Kind, RecordId, codec};
+
+/// The roster as the shell was told of it.
+#[derive(Debug, Default)]
+pub struct Roster {
+    admitted: BTreeMap<NodeId, (RosterEntry, Vec<SocketAddr>)>,
+    removed: BTreeSet<NodeId>,
+}
+
+impl Roster {
+    /// True if the node is admitted and not removed.
+    #[must_use]
+    pub fn admits(&self, node: NodeId) -> bool {
+        self.admitted.contains_key(&node)
+    }
+
+    /// True if the node was removed.
+    #[must_use]
+    pub fn is_removed(&self, node: NodeId) -> bool {
+        self.removed.contains(&node)
+    }
+
+    /// The admitted nodes, in order.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.admitted.keys().copied()
+    }
+
+    /// Reads a state from scratch, at boot. The changes are in order of node.
+    pub fn load(&mut self, state: &State) -> Vec<PeerChange> {
+        let removals = state.of_kind(Class::GrowOnly, Kind::REMOVAL).filter_map(|(id, _)| node_of(id));
+        self.removed = removals.collect();
+        let nodes: Vec<NodeId> =
+            state.of_kind(Class::GrowOnly, Kind::ROSTER).filter_map(|(id, _)| node_of(id)).collect();
+        nodes.into_iter().filter_map(|node| self.refresh(state, node)).collect()
+    }
+
+    /// What a changed register means for the book.
+    pub fn follow(&mut self, state: &State, id: &RecordId) -> Option<PeerChange> {
+        match (id.class, id.kind) {
+            (Class::GrowOnly, Kind::ROSTER) | (Class::OneWriter, Kind::HEADER) => self.refresh(state, node_of(id)?),
+            (Class::GrowOnly, Kind::REMOVAL) => {
+                let node = node_of(id)?;
+                let new = self.removed.insert(node);
+                self.admitted.remove(&node);
+                new.then_some(PeerChange::Removed { node })
+            }
+            _ => None,
+        }
+    }
+
+    fn refresh(&mut self, state: &State, node: NodeId) -> Option<PeerChange> {
+        if self.removed.contains(&node) {
+            return None;
+        }
+        // An entry that cannot be read admits nobody here; it stays in the state for those who can read it.
+        let entry: RosterEntry = codec::decode(state.value(&RecordId::roster(node))?.payload()?).ok()?;
+        if entry.node != node {
+            return None;
+        }
+        let header = state.value(&RecordId::header(node)).and_then(|record| record.payload());
+        let header: Option<NodeHeader> = header.and_then(|payload| codec::decode(payload).ok());
+        let mut addresses = header.map(|header| header.addresses).unwrap_or_default();
+        for address in &entry.addresses {
+            if !addresses.contains(address) {
+                addresses.push(*address);
+            }
+        }
+        if self.admitted.get(&node).is_some_and(|known| known.0 == entry && known.1 == addresses) {
+            return None;
+        }
+        self.admitted.insert(node, (entry.clone(), addresses.clone()));
+        Some(PeerChange::Admitted { entry, addresses })
+    }
+}
+
+fn node_of(id: &RecordId) -> Option<NodeId> {
+    id.key.first_chunk::<16>().map(|key| NodeId(*key))
+}

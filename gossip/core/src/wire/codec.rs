@@ -1,0 +1,44 @@
+//! The only place that knows bincode: bytes to values and back, with a limit on what a decode may allocate.
+//!
+//! bincode is unmaintained and pinned (docs/decisions); golden-bytes tests beside each format make a swap an hour's work.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::limits::MAX_FRAME;
+
+/// Bytes that are no value of the wanted type. The value is untouched; the writer is at fault, or is newer than we are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DecodeError;
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bytes are not what their kind says; the peer that wrote them is newer or faulty")
+    }
+}
+
+impl core::error::Error for DecodeError {}
+
+const fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<{ MAX_FRAME }>()
+}
+
+/// The canonical bytes of a value (our types hold no unordered maps, so equal values have equal bytes).
+///
+/// A value that serde cannot express yields empty bytes, which no decoder accepts for a non-empty type.
+#[must_use]
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, bincode::config::standard()).unwrap_or_default()
+}
+
+/// The value that bytes express, all of them.
+///
+/// # Errors
+/// [`DecodeError`] if they are not exactly one value of this type.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let (value, used) = bincode::serde::decode_from_slice(bytes, config()).map_err(|_| DecodeError)?;
+    if used == bytes.len() { Ok(value) } else { Err(DecodeError) }
+}

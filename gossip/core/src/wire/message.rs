@@ -1,0 +1,167 @@
+//! What goes over a link, all on this page: `{version, head length, head, records}`.
+//!
+//! The head is a [`Head`] through the codec; records follow as `{length, bytes}`, exactly as their authors wrote them, so
+//! that forwarding never encodes them again. A frame of an unknown version is dropped and counted by the reader.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use super::Record;
+use super::codec::{self, DecodeError};
+use crate::hlc::Hlc;
+use crate::id::Generation;
+use crate::limits::MAX_FRAME;
+use crate::member::MemberLine;
+use crate::state::walk::Walk;
+
+/// The version that this build speaks.
+const VERSION: u8 = 1;
+const PREFIX: usize = 5;
+
+/// The first frame each way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    /// The sender's boot.
+    pub(crate) generation: Generation,
+    /// The newest boot of the receiver that the sender knows.
+    pub(crate) known: Option<Generation>,
+    /// The sender's hash for comparison.
+    pub(crate) root: u64,
+    /// The sender has synced since its boot.
+    pub(crate) synced: bool,
+    /// The sender holds nothing and wants a full copy.
+    pub(crate) empty: bool,
+    /// Alive members that the sender knows.
+    pub(crate) members: u32,
+    /// The sender's own admission, for a receiver that has not heard of it.
+    pub(crate) admission: Option<Arc<[u8]>>,
+}
+
+/// What a frame says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Head {
+    /// Greeting.
+    Hello(Hello),
+    /// Fresh records; with a stamp, the sender wants to be told when they are on disk.
+    Push(Option<Hlc>),
+    /// The batch is on disk here.
+    Stored(Hlc),
+    /// One step of the walk that finds the difference.
+    Walk(Vec<Walk>),
+    /// The walk has found all that it looked for.
+    WalkEnd,
+    /// The sender wants everything.
+    CopyRequest,
+    /// A part of everything; true in the last.
+    CopyPart(bool),
+    /// The sender's book of members.
+    Members(Vec<MemberLine>),
+    /// The sender leaves on purpose.
+    Goodbye,
+}
+
+/// A frame without records.
+pub(crate) fn frame(head: &Head) -> Arc<[u8]> {
+    with_records(head, &[])
+}
+
+/// A frame with records; the caller keeps to the limit (see [`chunks`]).
+pub(crate) fn with_records(head: &Head, records: &[Record]) -> Arc<[u8]> {
+    let head = codec::encode(head);
+    let size: usize = records.iter().map(|record| record.bytes().len() + 4).sum();
+    let mut bytes = Vec::with_capacity(PREFIX + head.len() + size);
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&u32::try_from(head.len()).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend_from_slice(&head);
+    for record in records {
+        bytes.extend_from_slice(&u32::try_from(record.bytes().len()).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend_from_slice(record.bytes());
+    }
+    Arc::from(bytes)
+}
+
+/// Cuts records into runs, each of which fits a frame of `room` bytes (or is one record).
+pub(crate) fn chunks(mut records: &[Record], room: usize) -> Vec<&[Record]> {
+    let room = room.min(MAX_FRAME - 1_024);
+    let mut runs = Vec::new();
+    while !records.is_empty() {
+        let mut size = 0;
+        let fits = |record: &&Record| {
+            size += record.bytes().len() + 4;
+            size <= room
+        };
+        let count = records.iter().take_while(fits).count().max(1);
+        let (run, rest) = records.split_at(count);
+        runs.push(run);
+        records = rest;
+    }
+    runs
+}
+
+/// A received frame's head, and where its records begin.
+pub(crate) fn open(bytes: &[u8]) -> Result<(Head, usize), DecodeError> {
+    let (prefix, rest) = bytes.split_first_chunk::<PREFIX>().ok_or(DecodeError)?;
+    let [version, length @ ..] = *prefix;
+    if version != VERSION || bytes.len() > MAX_FRAME {
+        return Err(DecodeError);
+    }
+    let length = usize::try_from(u32::from_be_bytes(length)).map_err(|_| DecodeError)?;
+    let head = codec::decode(rest.get(..length).ok_or(DecodeError)?)?;
+    Ok((head, PREFIX + length))
+}
+
+/// The record at a place in a frame, as bytes, and the next place; none at the end or where the frame is broken.
+pub(crate) fn record_at(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let (length, rest) = bytes.get(at..)?.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    Some((rest.get(..length)?, at + 4 + length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::NodeId;
+    use crate::wire::{RecordId, Stamp};
+
+    fn record(n: u8, size: usize) -> Record {
+        let stamp = Stamp::Sequence { generation: Generation(3), sequence: 4 };
+        Record::write(RecordId::header(NodeId([n; 16])), stamp, Hlc(5), Some(&alloc::vec![n; size]))
+    }
+
+    #[test]
+    fn frames_read_back_and_no_cut_panics() {
+        let records = [record(1, 10), record(2, 300)];
+        let bytes = with_records(&Head::Push(Some(Hlc(7))), &records);
+        let (head, mut at) = open(&bytes).expect("own frame");
+        assert_eq!(head, Head::Push(Some(Hlc(7))));
+        for wanted in &records {
+            let (found, next) = record_at(&bytes, at).expect("own record");
+            assert_eq!(found, &wanted.bytes()[..]);
+            at = next;
+        }
+        assert_eq!(record_at(&bytes, at), None);
+        for cut in 0..bytes.len() {
+            if let Ok((_, mut at)) = open(&bytes[..cut]) {
+                while let Some((_, next)) = record_at(&bytes[..cut], at) {
+                    at = next;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_frame_are_fixed() {
+        assert_eq!(frame(&Head::Stored(Hlc(7)))[..], [1, 0, 0, 0, 2, 2, 7]);
+        assert_eq!(frame(&Head::Goodbye)[..], [1, 0, 0, 0, 1, 8]);
+    }
+
+    #[test]
+    fn chunks_fit_and_lose_nothing() {
+        let records: Vec<Record> = (0..50).map(|n| record(n, 1_000)).collect();
+        let runs = chunks(&records, 4_096);
+        assert!(runs.iter().all(|run| run.len() <= 4));
+        assert_eq!(runs.concat(), records);
+    }
+}

@@ -1,0 +1,402 @@
+//! The record: `{envelope version, class, kind, key, stamp, HLC, payload}` as bytes.
+//!
+//! The class alone says how to merge. The bytes are kept, hashed and forwarded exactly as the author wrote them and never
+//! encoded again, so that a node can carry what it does not understand.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::codec;
+use crate::hash::hash64;
+use crate::hlc::Hlc;
+use crate::id::{Actor, Generation, NodeId};
+use crate::limits::{MAX_KEY, MAX_RECORD};
+use crate::model::{AllocId, ReplicaKey, ServiceKey, StackName, TokenId};
+
+/// The envelope that this build writes.
+pub(super) const ENVELOPE: u8 = 1;
+
+/// How records of one key merge.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Class {
+    /// Desired state: a multi-value register, siblings kept, settled by HLC.
+    ManyWriters,
+    /// Actual state: the node named in the key is the only writer; highest (generation, sequence) wins.
+    OneWriter,
+    /// Facts: never change once written; of two for one key the greater (HLC, bytes) stays.
+    GrowOnly,
+}
+
+/// What a record is about. A number, so that unknown kinds can be carried.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Kind(pub u16);
+
+impl Kind {
+    /// A stack's manifest ([`StackManifest`](crate::model::StackManifest)), key [`RecordId::stack`].
+    pub const STACK: Self = Self(1);
+    /// A service ([`Service`](crate::model::Service)), key [`RecordId::service`].
+    pub const SERVICE: Self = Self(2);
+    /// A join token ([`Token`](crate::model::Token)).
+    pub const TOKEN: Self = Self(3);
+    /// A node's header ([`NodeHeader`](crate::model::NodeHeader)).
+    pub const HEADER: Self = Self(32);
+    /// An allocation ([`Allocation`](crate::model::Allocation)).
+    pub const ALLOCATION: Self = Self(33);
+    /// A refusal ([`Refusal`](crate::model::Refusal)).
+    pub const REFUSAL: Self = Self(34);
+    /// A node's digests of its unsettled hours.
+    pub const HOURS: Self = Self(35);
+    /// An admission ([`RosterEntry`](crate::model::RosterEntry)).
+    pub const ROSTER: Self = Self(64);
+    /// A removal ([`Removal`](crate::model::Removal)).
+    pub const REMOVAL: Self = Self(65);
+    /// The newest settled hour.
+    pub const SETTLED: Self = Self(66);
+}
+
+/// Names one register: class, kind and key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RecordId {
+    /// How it merges.
+    pub class: Class,
+    /// What it is about.
+    pub kind: Kind,
+    /// Which one.
+    pub key: Arc<[u8]>,
+}
+
+impl RecordId {
+    /// A register of any kind.
+    #[must_use]
+    pub fn new(class: Class, kind: Kind, key: &[u8]) -> Self {
+        Self { class, kind, key: Arc::from(key) }
+    }
+
+    /// A stack's manifest.
+    #[must_use]
+    pub fn stack(name: &StackName) -> Self {
+        Self::new(Class::ManyWriters, Kind::STACK, name.as_str().as_bytes())
+    }
+
+    /// A service's register; the key is `stack/service`, which names cannot contain.
+    #[must_use]
+    pub fn service(key: &ServiceKey) -> Self {
+        Self::new(Class::ManyWriters, Kind::SERVICE, alloc::format!("{key}").as_bytes())
+    }
+
+    /// A token's register.
+    #[must_use]
+    pub fn token(id: TokenId) -> Self {
+        Self::new(Class::ManyWriters, Kind::TOKEN, &id.0.to_be_bytes())
+    }
+
+    /// A node's header.
+    #[must_use]
+    pub fn header(node: NodeId) -> Self {
+        Self::new(Class::OneWriter, Kind::HEADER, &node.0)
+    }
+
+    /// An allocation: node id, then allocation id.
+    #[must_use]
+    pub fn allocation(node: NodeId, alloc: AllocId) -> Self {
+        let mut key = Vec::with_capacity(24);
+        key.extend_from_slice(&node.0);
+        key.extend_from_slice(&alloc.0.to_be_bytes());
+        Self::new(Class::OneWriter, Kind::ALLOCATION, &key)
+    }
+
+    /// A refusal: node id, then the replica's text.
+    #[must_use]
+    pub fn refusal(node: NodeId, replica: &ReplicaKey) -> Self {
+        let mut key = Vec::new();
+        key.extend_from_slice(&node.0);
+        key.extend_from_slice(alloc::format!("{replica}").as_bytes());
+        Self::new(Class::OneWriter, Kind::REFUSAL, &key)
+    }
+
+    /// An admission.
+    #[must_use]
+    pub fn roster(node: NodeId) -> Self {
+        Self::new(Class::GrowOnly, Kind::ROSTER, &node.0)
+    }
+
+    /// A removal.
+    #[must_use]
+    pub fn removal(node: NodeId) -> Self {
+        Self::new(Class::GrowOnly, Kind::REMOVAL, &node.0)
+    }
+
+    /// The writer that a one-writer key names (its first 16 bytes).
+    #[must_use]
+    pub fn writer(&self) -> Option<NodeId> {
+        if self.class != Class::OneWriter {
+            return None;
+        }
+        self.key.first_chunk::<16>().map(|id| NodeId(*id))
+    }
+
+    /// The allocation that an allocation's key names.
+    #[must_use]
+    pub fn alloc_id(&self) -> Option<AllocId> {
+        if self.kind != Kind::ALLOCATION || self.key.len() != 24 {
+            return None;
+        }
+        self.key.last_chunk::<8>().map(|id| AllocId(u64::from_be_bytes(*id)))
+    }
+
+    /// Where the register lies in the trie.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        hash64(&codec::encode(self))
+    }
+}
+
+impl fmt::Debug for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}:{}:", self.class, self.kind.0)?;
+        match core::str::from_utf8(&self.key) {
+            Ok(text) if !text.chars().any(char::is_control) => f.write_str(text),
+            _ => f.write_str(&crate::id::hex(&self.key)),
+        }
+    }
+}
+
+/// What orders the records of one register, by class.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Stamp {
+    /// Many writers: the author's dot and everything that it had seen of this register (the dot included).
+    Context {
+        /// Who wrote.
+        author: Actor,
+        /// Sorted; the counter of each actor is an HLC.
+        seen: Vec<(Actor, u64)>,
+    },
+    /// One writer: the boot and the position in it.
+    Sequence {
+        /// The writer's boot.
+        generation: Generation,
+        /// Grows by one with each record of that boot.
+        sequence: u64,
+    },
+    /// Grow-only: who stated the fact.
+    Fact {
+        /// By whom.
+        author: Actor,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    version: u8,
+    id: RecordId,
+    stamp: Stamp,
+    hlc: Hlc,
+    payload: Option<Arc<[u8]>>,
+}
+
+/// Why bytes are no record. The state is untouched; the sender is at fault, or is newer than we are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RecordError {
+    /// Larger than a record may be.
+    TooLarge,
+    /// Not an envelope that this build reads.
+    Unreadable,
+    /// Class and stamp contradict each other, or the key's form does.
+    Contradiction,
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "the record is larger than a record may be",
+            Self::Unreadable => "the record's envelope cannot be read; its author is newer or faulty",
+            Self::Contradiction => "the record's class and its stamp contradict each other",
+        })
+    }
+}
+
+impl core::error::Error for RecordError {}
+
+/// One record: its bytes, and what they say. Cheap to clone.
+#[derive(Clone)]
+pub struct Record(Arc<Parsed>);
+
+struct Parsed {
+    bytes: Arc<[u8]>,
+    id: RecordId,
+    stamp: Stamp,
+    hlc: Hlc,
+    payload: Option<Arc<[u8]>>,
+    hash: u64,
+    position: u64,
+}
+
+impl Parsed {
+    /// Both hashes are computed once here: every merge, walk and lookup asks for them.
+    fn new(bytes: Arc<[u8]>, envelope: Envelope) -> Self {
+        let Envelope { id, stamp, hlc, payload, .. } = envelope;
+        let (hash, position) = (hash64(&bytes), id.hash());
+        Self { bytes, id, stamp, hlc, payload, hash, position }
+    }
+}
+
+impl Record {
+    /// Writes a record. `payload: None` is the tombstone.
+    #[must_use]
+    pub fn write(id: RecordId, stamp: Stamp, hlc: Hlc, payload: Option<&[u8]>) -> Self {
+        let payload = payload.map(Arc::from);
+        let envelope = Envelope { version: ENVELOPE, id, stamp, hlc, payload };
+        let bytes = Arc::from(codec::encode(&envelope));
+        Self(Arc::new(Parsed::new(bytes, envelope)))
+    }
+
+    /// Reads a record that somebody wrote.
+    ///
+    /// # Errors
+    /// [`RecordError`]; nothing has changed then.
+    pub fn read(bytes: &[u8]) -> Result<Self, RecordError> {
+        if bytes.len() > MAX_RECORD {
+            return Err(RecordError::TooLarge);
+        }
+        let envelope: Envelope = codec::decode(bytes).map_err(|_| RecordError::Unreadable)?;
+        let Envelope { version, id, stamp, hlc, payload } = &envelope;
+        if *version != ENVELOPE {
+            return Err(RecordError::Unreadable);
+        }
+        let fits = match (&id.class, stamp) {
+            (Class::ManyWriters, Stamp::Context { author, seen }) => {
+                seen.iter().any(|(actor, counter)| actor == author && *counter == hlc.0)
+                    && seen.is_sorted_by(|a, b| a.0 < b.0)
+            }
+            (Class::OneWriter, Stamp::Sequence { .. }) => id.writer().is_some(),
+            (Class::GrowOnly, Stamp::Fact { .. }) => payload.is_some(),
+            _ => false,
+        };
+        if !fits || id.key.len() > MAX_KEY {
+            return Err(RecordError::Contradiction);
+        }
+        Ok(Self(Arc::new(Parsed::new(Arc::from(bytes), envelope))))
+    }
+
+    /// Its bytes, as written.
+    #[must_use]
+    pub fn bytes(&self) -> &Arc<[u8]> {
+        &self.0.bytes
+    }
+
+    /// The register it belongs to.
+    #[must_use]
+    pub fn id(&self) -> &RecordId {
+        &self.0.id
+    }
+
+    /// What orders it.
+    #[must_use]
+    pub fn stamp(&self) -> &Stamp {
+        &self.0.stamp
+    }
+
+    /// When written.
+    #[must_use]
+    pub fn hlc(&self) -> Hlc {
+        self.0.hlc
+    }
+
+    /// Its value; none for a tombstone.
+    #[must_use]
+    pub fn payload(&self) -> Option<&[u8]> {
+        self.0.payload.as_deref()
+    }
+
+    /// Its writer's boot.
+    #[must_use]
+    pub fn author(&self) -> Option<Actor> {
+        match &self.0.stamp {
+            Stamp::Context { author, .. } | Stamp::Fact { author } => Some(*author),
+            Stamp::Sequence { generation, .. } => {
+                self.0.id.writer().map(|node| Actor { node, generation: *generation })
+            }
+        }
+    }
+
+    /// The hash of its bytes.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.0.hash
+    }
+
+    /// Where its register lies in the trie; the same as its id's hash.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.0.position
+    }
+
+    /// Its place on disk: the register, and for many writers the author's dot, since siblings lie side by side.
+    #[must_use]
+    pub fn slot(&self) -> Vec<u8> {
+        match &self.0.stamp {
+            Stamp::Context { author, .. } => codec::encode(&(&self.0.id, author, self.0.hlc)),
+            Stamp::Sequence { .. } | Stamp::Fact { .. } => codec::encode(&self.0.id),
+        }
+    }
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.bytes == other.0.bytes
+    }
+}
+
+impl Eq for Record {}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}@{:?}", self.0.id, self.0.hlc)?;
+        if self.0.payload.is_none() { f.write_str("(gone)") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_reads_back_as_written() {
+        let record = Record::write(
+            RecordId::header(NodeId([7; 16])),
+            Stamp::Sequence { generation: Generation(3), sequence: 4 },
+            Hlc(5),
+            Some(b"payload"),
+        );
+        let again = Record::read(record.bytes());
+        assert_eq!(again.as_ref(), Ok(&record));
+        assert_eq!(again.map(|r| r.author()), Ok(Some(Actor { node: NodeId([7; 16]), generation: Generation(3) })));
+    }
+
+    #[test]
+    fn every_cut_is_refused() {
+        let record = Record::write(
+            RecordId::header(NodeId([7; 16])),
+            Stamp::Sequence { generation: Generation(3), sequence: 4 },
+            Hlc(5),
+            Some(b"payload"),
+        );
+        for end in 0..record.bytes().len() {
+            assert!(Record::read(&record.bytes()[..end]).is_err());
+        }
+    }
+
+    #[test]
+    fn class_and_stamp_must_agree() {
+        let record = Record::write(
+            RecordId::header(NodeId([7; 16])),
+            Stamp::Fact { author: Actor { node: NodeId([7; 16]), generation: Generation(3) } },
+            Hlc(5),
+            Some(b"payload"),
+        );
+        assert_eq!(Record::read(record.bytes()), Err(RecordError::Contradiction));
+    }
+}

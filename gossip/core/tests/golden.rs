@@ -1,0 +1,247 @@
+//! Golden bytes: what is on disks and on wires today must be readable tomorrow, byte for byte.
+//!
+//! A change here is a change of format. Old bytes are never edited away: a new version gets new lines beside the old ones.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use dunlin_gossip::hlc::Hlc;
+use dunlin_gossip::id::{Actor, Generation, NodeId, hex};
+use dunlin_gossip::model::*;
+use dunlin_gossip::state::hours::{Hours, Settled};
+use dunlin_gossip::time::Wall;
+use dunlin_gossip::wire::{Record, RecordId, Stamp, codec};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The value has these bytes, and these bytes are the value.
+fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T, expected: &str) {
+    assert_eq!(hex(&codec::encode(value)), expected, "the format of {value:?} changed");
+    assert_eq!(codec::decode::<T>(&bytes(expected)).as_ref(), Ok(value));
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+fn record(record: &Record, expected: &str) {
+    assert_eq!(hex(record.bytes()), expected, "the format of records changed");
+    assert_eq!(Record::read(&bytes(expected)).as_ref(), Ok(record));
+}
+
+const NODE: NodeId = NodeId([0x11; 16]);
+const ACTOR: Actor = Actor { node: NODE, generation: Generation(0x0190_0000_0001) };
+
+fn service_key() -> ServiceKey {
+    ServiceKey { stack: StackName::new("shop").unwrap(), service: ServiceName::new("web").unwrap() }
+}
+
+fn replica(slot: Slot) -> ReplicaKey {
+    ReplicaKey { service: service_key(), slot }
+}
+
+fn port() -> PublishedPort {
+    PublishedPort { name: "http".into(), protocol: Protocol::Tcp, inner: 80, outer: 8080, reach: Reach::Flock }
+}
+
+fn spec(workload: Workload) -> ServiceSpec {
+    ServiceSpec {
+        workload,
+        environment: BTreeMap::from([("A".into(), "1".into())]),
+        ports: vec![PortSpec { name: "http".into(), target: None, published: Some(80), protocol: Protocol::Udp }],
+        health: Some(HealthCheck {
+            probe: Probe::Http { port: "http".into(), path: "/".into() },
+            interval: Duration::from_millis(1_500),
+            timeout: Duration::from_secs(1),
+            retries: 3,
+            start_period: Duration::ZERO,
+        }),
+        restart: RestartPolicy {
+            condition: RestartCondition::Any,
+            delay: Duration::from_secs(5),
+            max_attempts: Some(2),
+            window: Duration::from_secs(60),
+        },
+        stop: StopPolicy { signal: "SIGTERM".into(), grace: Duration::from_secs(10) },
+        reservation: Resources::DEFAULT_REQUEST,
+        limits: Resources::default(),
+        constraints: vec![Constraint {
+            attribute: "node.labels.zone".into(),
+            op: ConstraintOp::NotEqual,
+            value: "b".into(),
+        }],
+        priority: -1,
+        prefer: Prefer::Ready,
+    }
+}
+
+#[test]
+fn records() {
+    let payload = b"payload".as_slice();
+    let seen = vec![(ACTOR, 0x0001_0000_0002)];
+    let context = Stamp::Context { author: ACTOR, seen };
+    record(
+        &Record::write(RecordId::service(&service_key()), context.clone(), Hlc(0x0001_0000_0002), Some(payload)),
+        "0100020873686f702f7765620011111111111111111111111111111111fd01000000900100000111111111111111111111111111111111fd0100000090010000fd0200000001000000fd020000000100000001077061796c6f6164",
+    );
+    record(
+        &Record::write(RecordId::token(TokenId(7)), context, Hlc(0x0001_0000_0002), None),
+        "0100030800000000000000070011111111111111111111111111111111fd01000000900100000111111111111111111111111111111111fd0100000090010000fd0200000001000000fd020000000100000000",
+    );
+    let sequence = Stamp::Sequence { generation: ACTOR.generation, sequence: 300 };
+    record(
+        &Record::write(RecordId::header(NODE), sequence.clone(), Hlc(5), Some(payload)),
+        "010120101111111111111111111111111111111101fd0100000090010000fb2c010501077061796c6f6164",
+    );
+    record(
+        &Record::write(RecordId::allocation(NODE, AllocId(9)), sequence, Hlc(5), None),
+        "0101211811111111111111111111111111111111000000000000000901fd0100000090010000fb2c010500",
+    );
+    record(
+        &Record::write(RecordId::roster(NODE), Stamp::Fact { author: ACTOR }, Hlc(5), Some(payload)),
+        "01024010111111111111111111111111111111110211111111111111111111111111111111fd01000000900100000501077061796c6f6164",
+    );
+}
+
+#[test]
+fn places_in_the_trie_and_on_disk() {
+    assert_eq!(RecordId::stack(&StackName::new("shop").unwrap()).hash(), 0xdf91030080cf7d84);
+    let stamp = Stamp::Context { author: ACTOR, seen: vec![(ACTOR, 5)] };
+    let desired = Record::write(RecordId::service(&service_key()), stamp, Hlc(5), None);
+    assert_eq!(hex(&desired.slot()), "00020873686f702f77656211111111111111111111111111111111fd010000009001000005");
+    let fact = Record::write(RecordId::removal(NODE), Stamp::Fact { author: ACTOR }, Hlc(5), Some(b""));
+    assert_eq!(hex(&fact.slot()), "02411011111111111111111111111111111111");
+}
+
+#[test]
+fn services() {
+    let exec = Workload::Exec(Exec { argv: vec!["hello".into(), "-p".into()], working_dir: None });
+    golden(
+        &Service { mode: Mode::Replicated(3), spec: spec(exec) },
+        "000300020568656c6c6f022d700001014101310104687474700001500101010468747470012f01fc0065cd1d010003000002050001023c00075349475445524d0a0064fc00000004000001106e6f64652e6c6162656c732e7a6f6e650101620100",
+    );
+    let image = Image {
+        image: "nginx:1".into(),
+        entrypoint: None,
+        command: Some(vec!["run".into()]),
+        working_dir: Some("/srv".into()),
+    };
+    let mut docker = spec(Workload::Docker(image));
+    docker.health = None;
+    docker.prefer = Prefer::Old;
+    golden(
+        &Service { mode: Mode::Global, spec: docker },
+        "0101076e67696e783a310001010372756e01042f7372760101410131010468747470000150010002050001023c00075349475445524d0a0064fc00000004000001106e6f64652e6c6162656c732e7a6f6e650101620102",
+    );
+    golden(&Probe::Command(vec!["true".into()]), "00010474727565");
+    golden(&Probe::Tcp { port: "80".into() }, "02023830");
+    golden(&vec![RestartCondition::None, RestartCondition::OnFailure, RestartCondition::Any], "03000102");
+    golden(&vec![Prefer::Ready, Prefer::New, Prefer::Old], "03000102");
+    let services = BTreeMap::from([(ServiceName::new("web").unwrap(), Hlc(0x0001_0000_0002))]);
+    golden(&StackManifest { services }, "0103776562fd0200000001000000");
+}
+
+#[test]
+fn what_runs() {
+    let allocation = Allocation {
+        replica: replica(Slot::Number(2)),
+        revision: RevisionId(0xaabb),
+        epoch: Epoch(0x0001_0000_0002),
+        reservation: Resources { cpu_milli: 250, memory_bytes: 1 << 20 },
+        ports: vec![port()],
+        ready_once: true,
+        phase: Phase::Healthy,
+        ready: true,
+        endpoint: Some(Endpoint { instance: None, node: IpAddr::V4(Ipv4Addr::LOCALHOST), ports: vec![port()] }),
+        restarts: 1,
+        since: Wall(1_700_000_000_000),
+        detail: "ok".into(),
+    };
+    golden(
+        &allocation,
+        "0473686f70037765620002fbbbaafd0200000001000000fafc000010000104687474700050fb901f010103010100007f0000010104687474700050fb901f0101fd0068e5cf8b010000026f6b",
+    );
+    golden(&vec![Slot::Number(1), Slot::Node(NODE), Slot::Run(9, 2)], "0300010111111111111111111111111111111111020902");
+    let phases = [
+        Phase::Pending,
+        Phase::Starting,
+        Phase::Running,
+        Phase::Healthy,
+        Phase::Unhealthy,
+        Phase::Stopping,
+        Phase::Exited,
+        Phase::Failed,
+    ];
+    golden(&phases.to_vec(), "080001020304050607");
+    let refusal = |reason| Refusal {
+        replica: replica(Slot::Number(2)),
+        revision: RevisionId(1),
+        reason,
+        count: 2,
+        until: Wall(1_700_000_000_000),
+    };
+    golden(&refusal(RefusalReason::StartFailed("no".into())), "0473686f700377656200020100026e6f02fd0068e5cf8b010000");
+    golden(&refusal(RefusalReason::PortTaken(80)), "0473686f7003776562000201045002fd0068e5cf8b010000");
+    let others =
+        [RefusalReason::RestartsExhausted, RefusalReason::NeverReady, RefusalReason::NoRoom, RefusalReason::NoDriver];
+    golden(&others.to_vec(), "0401020305");
+}
+
+#[test]
+fn who_belongs() {
+    let header = NodeHeader {
+        name: NodeName::new("n1").unwrap(),
+        addresses: vec![SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 7400)],
+        service_address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+        labels: BTreeMap::from([("zone".into(), "a".into())]),
+        allocatable: Resources { cpu_milli: 4_000, memory_bytes: 1 << 33 },
+        drivers: vec![DriverKind::Exec, DriverKind::Docker],
+        platform: Platform { os: "linux".into(), arch: "amd64".into() },
+        version: "0.1.0".into(),
+        adopted: vec![AllocId(9)],
+    };
+    golden(
+        &header,
+        "026e31010100000000000000000000000000000001fbe81c000a00000101047a6f6e650161fba00ffd0000000002000000020001056c696e757805616d64363405302e312e300109",
+    );
+    let entry = RosterEntry {
+        node: NODE,
+        name: NodeName::new("n1").unwrap(),
+        certificate: vec![0x30, 0x82],
+        seal_key: [0x22; 32],
+        addresses: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7400)],
+        admitted_by: Some(NODE),
+        token: Some(TokenId(7)),
+        at: Wall(1_700_000_000_000),
+    };
+    golden(
+        &entry,
+        "11111111111111111111111111111111026e31023082222222222222222222222222222222222222222222222222222222222222222201007f000001fbe81c01111111111111111111111111111111110107fd0068e5cf8b010000",
+    );
+    let removal = |kind| Removal { node: NODE, kind, by: NODE, at: Wall(5) };
+    golden(&removal(RemovalKind::Left), "11111111111111111111111111111111001111111111111111111111111111111105");
+    golden(&vec![RemovalKind::Left, RemovalKind::Forgotten, RemovalKind::Revoked], "03000102");
+    let token = Token {
+        id: TokenId(7),
+        secret_hash: [0x33; 32],
+        issuer: NODE,
+        label: "ci".into(),
+        created: Wall(5),
+        expires: Wall(1_700_000_000_000),
+    };
+    golden(
+        &token,
+        "0733333333333333333333333333333333333333333333333333333333333333331111111111111111111111111111111102636905fd0068e5cf8b010000",
+    );
+}
+
+#[test]
+fn hours() {
+    golden(
+        &Hours { roster: 1, from: 10, below: 12, digests: vec![(10, 0xaabb), (11, 0x0001_0000_0002)] },
+        "010a0c020afbbbaa0bfd0200000001000000",
+    );
+    golden(&Settled { below: 472_222 }, "fc9e340700");
+}
