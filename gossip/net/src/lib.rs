@@ -1,0 +1,41 @@
+//! The only user of sockets, quinn and rustls: moves bytes between members, and lets newcomers in.
+//!
+//! One UDP port carries two planes. *Packets* are single sealed datagrams for the membership protocol: no handshake, no
+//! retransmission, and a refusal by the peer's host is an event. *Links* and *requests* are QUIC streams under mutual TLS:
+//! frames of replicated state with back-pressure, and streams for logs and the like. The socket parts the two by the
+//! first byte.
+//!
+//! Trust comes from outside: the agent tells whom the roster admits ([`Net::peer`]), and a peer is served if and only if its
+//! certificate is the cluster authority's *and* the book admits its key. Removing a peer drops its connections and keys at
+//! once.
+//!
+//! Reading order: [`Net`], [`NetEvent`], then the modules `seal`, `socket`, `tls`, `endpoint`, `link`, `join`.
+//!
+//! This crate must never interpret what it carries, decide who belongs, or log a secret.
+
+mod book;
+mod conn;
+mod endpoint;
+mod error;
+mod errqueue;
+mod event;
+mod gate;
+mod join;
+mod keys;
+mod link;
+mod packets;
+mod request;
+mod seal;
+mod serve;
+mod socket;
+mod tls;
+mod token;
+
+pub use endpoint::{Net, NetConfig, NetStats};
+pub use error::NetError;
+pub use event::NetEvent;
+pub use join::{JoinAttempt, JoinError, JoinRefusal, Joined, join};
+pub use keys::{Authority, Credentials, KeyError, NodeKeys, certificate_key, node_id};
+pub use request::{RecvHalf, SendHalf};
+pub use seal::{Opened, SealError, Sealer};
+pub use token::{JoinToken, TokenError};

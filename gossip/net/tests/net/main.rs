@@ -1,0 +1,5 @@
+//! Real endpoints on loopback, from outside.
+
+mod flock;
+mod joining;
+mod planes;
