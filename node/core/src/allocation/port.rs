@@ -1,0 +1,101 @@
+//! The choice of ports: fixed ones as written, dynamic ones from the node's range.
+//!
+//! The search starts at a place that depends on node and replica, so that a restarted replica tends to find its old number
+//! and two replicas tend not to meet.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
+
+use dunlin_gossip::hash::mix;
+use dunlin_gossip::id::NodeId;
+use dunlin_gossip::model::{PortSpec, Protocol, PublishedPort, RefusalReason, ReplicaKey};
+
+use crate::place::rank;
+
+/// The ports of an allocation. `held` are those of the node's other allocations; `avoid` were found taken by strangers.
+pub(crate) fn choose(
+    specs: &[PortSpec],
+    replica: &ReplicaKey,
+    node: NodeId,
+    range: &RangeInclusive<u16>,
+    held: &BTreeSet<(Protocol, u16)>,
+    avoid: &BTreeSet<u16>,
+) -> Result<Vec<PublishedPort>, RefusalReason> {
+    let mut held = held.clone();
+    let mut ports: Vec<Option<u16>> = Vec::with_capacity(specs.len());
+    for spec in specs {
+        if let Some(fixed) = spec.published
+            && !held.insert((spec.protocol, fixed))
+        {
+            return Err(RefusalReason::PortTaken(fixed));
+        }
+        ports.push(spec.published);
+    }
+    let span = u64::from(range.end().saturating_sub(*range.start())) + 1;
+    let mut offset = mix(rank::replica_hash(replica), rank::node_hash(node)) % span;
+    let mut out = Vec::with_capacity(specs.len());
+    for (spec, fixed) in specs.iter().zip(ports) {
+        let number = match fixed {
+            Some(fixed) => fixed,
+            None => dynamic(range, span, &mut offset, |n| !held.contains(&(spec.protocol, n)) && !avoid.contains(&n))
+                .ok_or(RefusalReason::NoRoom)?,
+        };
+        held.insert((spec.protocol, number));
+        out.push(PublishedPort::new(spec, number));
+    }
+    Ok(out)
+}
+
+fn dynamic(range: &RangeInclusive<u16>, span: u64, offset: &mut u64, free: impl Fn(u16) -> bool) -> Option<u16> {
+    for _ in 0..span {
+        let number = range.start().saturating_add(u16::try_from(*offset % span).unwrap_or(0));
+        *offset = (*offset + 1) % span;
+        if free(number) {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+    use dunlin_gossip::model::{ServiceKey, ServiceName, Slot, StackName};
+
+    fn replica() -> ReplicaKey {
+        let stack = StackName::new("shop").expect("a name");
+        ReplicaKey {
+            service: ServiceKey { stack, service: ServiceName::new("web").expect("a name") },
+            slot: Slot::Number(1),
+        }
+    }
+
+    fn port(published: Option<u16>) -> PortSpec {
+        PortSpec { name: String::from("http"), target: None, published, protocol: Protocol::Tcp }
+    }
+
+    fn run(specs: &[PortSpec], held: &[u16], avoid: &[u16]) -> Result<Vec<u16>, RefusalReason> {
+        let held = held.iter().map(|n| (Protocol::Tcp, *n)).collect();
+        let avoid = avoid.iter().copied().collect();
+        choose(specs, &replica(), NodeId([1; 16]), &(100..=103), &held, &avoid)
+            .map(|ports| ports.iter().map(|p| p.outer).collect())
+    }
+
+    #[test]
+    fn dynamic_ports_avoid_what_is_held_and_each_other() {
+        let mut got = run(&[port(None), port(None)], &[100], &[102]).expect("two are left");
+        got.sort_unstable();
+        assert_eq!(got, [101, 103]);
+        assert_eq!(run(&[port(None), port(None)], &[100, 101], &[102]), Err(RefusalReason::NoRoom));
+    }
+
+    #[test]
+    fn a_fixed_port_is_taken_or_not() {
+        assert_eq!(run(&[port(Some(80))], &[], &[]), Ok(Vec::from([80])));
+        assert_eq!(run(&[port(Some(80))], &[80], &[]), Err(RefusalReason::PortTaken(80)));
+        let got = run(&[port(None), port(Some(101))], &[100, 102], &[]);
+        assert_eq!(got, Ok(Vec::from([103, 101])));
+    }
+}

@@ -1,0 +1,100 @@
+//! What others learn of own allocations: records and refusals, gathered into one batch a call.
+//!
+//! The world of this node changes at once, the record with the batch: now if others must act on it, within a second if only
+//! people read it.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use dunlin_gossip::face::NoticeLevel;
+use dunlin_gossip::model::{AllocId, Refusal, RefusalReason, ReplicaKey, RevisionId};
+use dunlin_gossip::time::{Instant, Wall};
+use dunlin_gossip::wire::{RecordId, codec};
+
+use super::{Claimed, LAZY, earliest};
+use crate::claim;
+use crate::engine::Node;
+use crate::face::EventKind;
+use crate::view::{AllocView, RefusalView};
+
+impl Node {
+    /// An own allocation changed: the world, names, and sooner or later its record follow.
+    pub(crate) fn touched(&mut self, id: AllocId, now: Instant, urgent: bool) {
+        let Some(own) = self.owned.map.get_mut(&id) else { return };
+        let view = AllocView::of(&own.record);
+        let replica = view.replica.clone();
+        own.publish = earliest(own.publish, Some(now + LAZY));
+        let before = self.view.set_allocation(self.me, id, Some(view));
+        let after = self.view.allocation(self.me, id);
+        self.names.allocation(before.as_ref(), after);
+        let phase = after.map(|a| a.phase);
+        if let Some(phase) = phase.filter(|_| before.as_ref().map(|b| b.phase) != phase) {
+            let text = phase.as_str().to_string();
+            self.log.replica(NoticeLevel::Info, EventKind::Allocation, self.me, &replica, text);
+        }
+        self.schedule.mark(replica.clone());
+        self.mark_turns(&replica);
+        if urgent {
+            self.stage_own(id);
+        }
+    }
+
+    /// Puts an own allocation's record into the next batch.
+    pub(crate) fn stage_own(&mut self, id: AllocId) {
+        let Some(own) = self.owned.map.get_mut(&id) else { return };
+        own.publish = None;
+        self.owned.staged.insert(RecordId::allocation(self.me, id), Some(codec::encode(&own.record)));
+    }
+
+    /// Publishes the batch that this call put together.
+    pub(crate) fn flush_staged(&mut self, now: Instant, wall: Wall) {
+        if self.owned.staged.is_empty() || !self.start.is_adopted() || self.failed || self.left {
+            return;
+        }
+        let batch = core::mem::take(&mut self.owned.staged).into_iter().collect();
+        let seq = self.gossip.publish(now, wall, batch, &mut self.gouts);
+        for own in self.owned.map.values_mut().filter(|own| own.claimed == Claimed::Staged) {
+            own.claimed = Claimed::Asked(seq);
+        }
+    }
+
+    /// Takes this node out of a replica's candidates for a while.
+    pub(super) fn refuse(&mut self, id: AllocId, reason: RefusalReason, now: Instant, wall: Wall) {
+        let Some(own) = self.owned.map.get(&id) else { return };
+        let (replica, revision) = (own.record.replica.clone(), own.record.revision);
+        let before = self.owned.refusals.get(&replica).filter(|r| r.revision == revision);
+        let count = before.map_or(1, |r| r.count.saturating_add(1));
+        let rest = claim::refusal_backoff(count);
+        let text = alloc::format!("refused for {} s: {reason}", rest.as_secs());
+        self.log.replica(NoticeLevel::Warn, EventKind::Refusal, self.me, &replica, text);
+        let view = RefusalView { revision, reason: reason.clone(), until: now + rest };
+        self.view.set_refusal(self.me, &replica, Some(view));
+        let until = wall.plus(rest);
+        let refusal = Refusal { replica: replica.clone(), revision, reason, count, until };
+        self.owned.staged.insert(RecordId::refusal(self.me, &replica), Some(codec::encode(&refusal)));
+        self.owned.refusals.insert(replica, refusal);
+    }
+
+    /// Refusals of what nobody wants any more, or that ended long ago, go.
+    pub(super) fn refusal_upkeep(&mut self, now: Instant) {
+        if self.owned.refusals.is_empty() {
+            return;
+        }
+        let over = |(replica, refusal): &(&ReplicaKey, &Refusal)| {
+            let current = self.revision_of(replica) == Some(refusal.revision);
+            let mine = self.view.refusals(replica).find(|(node, _)| *node == self.me);
+            !current || mine.is_none_or(|(_, view)| view.until + claim::REFUSAL_LAST <= now)
+        };
+        let gone: Vec<ReplicaKey> =
+            self.owned.refusals.iter().filter(over).map(|(replica, _)| replica.clone()).collect();
+        for replica in gone {
+            self.owned.refusals.remove(&replica);
+            self.view.set_refusal(self.me, &replica, None);
+            self.owned.staged.insert(RecordId::refusal(self.me, &replica), None);
+        }
+    }
+
+    fn revision_of(&self, replica: &ReplicaKey) -> Option<RevisionId> {
+        self.view.wanted(replica).map(|force| force.revision)
+    }
+}

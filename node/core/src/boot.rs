@@ -1,0 +1,160 @@
+//! The beginning: what the disk says was claimed, what the driver found running, and until when to hold back.
+//!
+//! A boot's first publication is one batch: the header, and every allocation that it takes over from the boot before. Until
+//! peers hold all of it, the old claims stand, so nothing is ever unclaimed because an agent restarted.
+
+use alloc::collections::BTreeMap;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use dunlin_gossip::face::NoticeLevel;
+use dunlin_gossip::id::NodeId;
+use dunlin_gossip::model::{AllocId, Allocation, Endpoint, NodeHeader, Phase};
+use dunlin_gossip::state::State;
+use dunlin_gossip::time::{Duration, Instant, Wall};
+use dunlin_gossip::wire::{Kind, RecordId, codec};
+
+use crate::allocation::{Claimed, Health, Own};
+use crate::engine::Node;
+use crate::face::{Adopted, DriverCommand, EventKind, Output, Outputs};
+use crate::view::AllocView;
+
+/// Until a peer is synced with, or this long has passed, a booted node takes nothing over.
+pub(crate) const BOOT_HOLD: Duration = Duration::from_secs(10);
+
+/// How far the start has come.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    at: Instant,
+    /// What the disk says of ourselves; taken by the adoption.
+    disk: BTreeMap<AllocId, Allocation>,
+    adopted: bool,
+    synced: bool,
+    grace_over: bool,
+}
+
+impl Start {
+    pub(crate) fn new(state: &State, me: NodeId, now: Instant) -> Self {
+        let own = state.of_writer(me, Kind::ALLOCATION);
+        let read = own.filter_map(|(id, record)| Some((id.alloc_id()?, codec::decode(record.payload()?).ok()?)));
+        Self { at: now, disk: read.collect(), adopted: false, synced: false, grace_over: false }
+    }
+
+    pub(crate) fn synced(&mut self) {
+        self.synced = true;
+    }
+
+    pub(crate) const fn is_adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// True once replicas may be taken over.
+    pub(crate) fn may_claim(&self, now: Instant) -> bool {
+        self.adopted && (self.synced || now >= self.at + BOOT_HOLD)
+    }
+
+    pub(crate) fn next(&self) -> Option<Instant> {
+        (!self.grace_over).then_some(self.at + BOOT_HOLD)
+    }
+}
+
+impl Node {
+    /// When the grace of the boot is over, owners that nobody has heard of count as down.
+    pub(crate) fn start_timers(&mut self, now: Instant) {
+        if self.start.grace_over || now < self.start.at + BOOT_HOLD {
+            return;
+        }
+        self.start.grace_over = true;
+        self.view.grace = false;
+        let unheard = self.view.nodes().values().filter(|n| n.state.is_none());
+        let replicas: Vec<_> = unheard.flat_map(|n| n.allocations.values().map(|a| a.replica.clone())).collect();
+        replicas.into_iter().for_each(|replica| self.schedule.mark(replica));
+    }
+
+    /// The driver has told what earlier agents of this node left behind.
+    pub(crate) fn on_adopted(&mut self, found: Vec<Adopted>, now: Instant, wall: Wall, out: &mut Outputs) {
+        if self.start.adopted {
+            return;
+        }
+        self.start.adopted = true;
+        let mut found: BTreeMap<AllocId, Adopted> = found.into_iter().map(|a| (a.alloc, a)).collect();
+        for (id, record) in core::mem::take(&mut self.start.disk) {
+            self.take_back(id, record, found.remove(&id), now, wall, out);
+        }
+        for id in found.into_keys() {
+            // Found and not claimed: the claim was never on disk, or was withdrawn. Its end is answered by `Forget`.
+            let text = alloc::format!("allocation {id} was found running without a claim and is stopped");
+            self.log.node(NoticeLevel::Warn, EventKind::Node, self.me, text);
+            let stop = Own::default_stop();
+            out.push(Output::Driver(DriverCommand::Stop { alloc: id, stop }));
+        }
+        self.config.header.adopted = self.owned.map.keys().copied().collect();
+        self.stage_header();
+        self.mark_all_own();
+        self.names.node(self.me);
+        self.schedule.sweep(now);
+    }
+
+    /// One claim of the boot before, with what became of it.
+    fn take_back(
+        &mut self,
+        id: AllocId,
+        record: Allocation,
+        found: Option<Adopted>,
+        now: Instant,
+        wall: Wall,
+        out: &mut Outputs,
+    ) {
+        let force = self.view.services().get(&record.replica.service);
+        let service = force.filter(|f| f.revision == record.revision).map(|f| f.service.clone());
+        let stopping = record.phase == Phase::Stopping;
+        let ended = matches!(record.phase, Phase::Exited | Phase::Failed);
+        let was_ready = record.ready;
+        let mut own = Own::new(record, service, Claimed::Durable, now);
+        own.attempt = found.as_ref().map_or(own.record.restarts + 1, |f| f.attempt);
+        let runs = found.as_ref().is_some_and(|f| f.exit.is_none());
+        if stopping && !runs {
+            // It ended while nobody watched; the batch leaves it out, and that voids its record.
+            out.push(Output::Driver(DriverCommand::Forget { alloc: id }));
+            return;
+        }
+        if !ended && !stopping && runs {
+            own.well = was_ready;
+            if own.spec().is_some_and(|s| s.health.is_some()) {
+                own.health = Some(Health::begin(now, was_ready));
+            } else if own.service.is_some() {
+                own.record.ready = true;
+                own.record.ready_once = true;
+            }
+            if !matches!(own.record.phase, Phase::Running | Phase::Healthy) {
+                own.record.phase = Phase::Running;
+            }
+            own.unhealthy_since = None;
+            let instance = found.as_ref().and_then(|f| f.instance);
+            let node = self.config.header.service_address;
+            own.record.endpoint = Some(Endpoint { instance, node, ports: own.record.ports.clone() });
+        } else if !ended && !stopping {
+            own.record.ready = false;
+            own.record.phase = if found.is_some() { Phase::Running } else { Phase::Pending };
+            own.well = was_ready;
+        }
+        self.view.set_allocation(self.me, id, Some(AllocView::of(&own.record)));
+        let text = if runs { "found running and adopted" } else { "claimed before this start" };
+        self.log.replica(NoticeLevel::Info, EventKind::Claim, self.me, &own.record.replica, text.to_string());
+        self.names.service(&own.record.replica.service);
+        let stop = own.stop_policy();
+        self.owned.map.insert(id, own);
+        self.stage_own(id);
+        match found.and_then(|f| Some((f.attempt, f.exit?))) {
+            Some((attempt, exit)) if !ended => self.on_exited(id, attempt, exit, now, wall, out),
+            _ if stopping => out.push(Output::Driver(DriverCommand::Stop { alloc: id, stop })),
+            _ => {}
+        }
+    }
+
+    /// Puts our header into the next batch.
+    pub(crate) fn stage_header(&mut self) {
+        let header: &NodeHeader = &self.config.header;
+        self.owned.staged.insert(RecordId::header(self.me), Some(codec::encode(header)));
+    }
+}

@@ -1,0 +1,35 @@
+//! Everything that can happen to a node.
+
+use dunlin_gossip::face::GossipInput;
+use dunlin_gossip::id::{ClusterId, NodeId};
+use dunlin_gossip::model::NodeHeader;
+
+use super::{DriverEvent, Request, RequestId};
+
+/// What a node is told once, at its start.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Who it is.
+    pub me: NodeId,
+    /// Which cluster it belongs to.
+    pub cluster: ClusterId,
+    /// What it says of itself (`adopted` is filled by the core).
+    pub header: NodeHeader,
+    /// Dynamic ports are taken from here.
+    pub port_range: core::ops::RangeInclusive<u16>,
+}
+
+/// One input. After each, drain the outputs, then sleep until `next_deadline`.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// From the network or the disk (a passed deadline comes as [`Input::Deadline`]).
+    Gossip(GossipInput),
+    /// `next_deadline` has come.
+    Deadline,
+    /// Somebody asks for something; exactly one [`Output::Reply`](super::Output::Reply) answers it, unless the node stops.
+    Request(RequestId, Request),
+    /// A driver has something to say.
+    Driver(DriverEvent),
+    /// What the node says of itself changed (capacity, addresses, drivers, labels).
+    Host(NodeHeader),
+}

@@ -1,0 +1,155 @@
+//! What may be asked of a node, and how it answers. Reads go through [`query`](crate::query) on the node's view instead.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use dunlin_gossip::hlc::Hlc;
+use dunlin_gossip::id::NodeId;
+use dunlin_gossip::model::{RosterEntry, Service, ServiceKey, ServiceName, StackName, Token, TokenId};
+use dunlin_gossip::time::Duration;
+use serde::{Deserialize, Serialize};
+
+/// Numbers a request; chosen by the shell, answered once.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RequestId(pub u64);
+
+/// How many *other* nodes must have a write on their disks before it is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ack {
+    /// One more where there is one alive.
+    #[default]
+    Default,
+    /// So many in sum, the accepting node included.
+    Nodes(u32),
+    /// Every node that is not down.
+    All,
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Run this stack; services that it had and this does not name are removed.
+    Deploy {
+        /// Which stack.
+        stack: StackName,
+        /// Everything in it.
+        services: BTreeMap<ServiceName, Service>,
+        /// When to answer.
+        ack: Ack,
+        /// After which time to answer with what is known.
+        timeout: Duration,
+    },
+    /// Change the number of replicas.
+    Scale {
+        /// Of which service.
+        service: ServiceKey,
+        /// To how many.
+        replicas: u32,
+        /// When to answer.
+        ack: Ack,
+        /// After which time to answer with what is known.
+        timeout: Duration,
+    },
+    /// Stop a stack and forget it.
+    Remove {
+        /// Which.
+        stack: StackName,
+        /// When to answer.
+        ack: Ack,
+        /// After which time to answer with what is known.
+        timeout: Duration,
+    },
+    /// Keep a token that the shell made.
+    CreateToken(Token),
+    /// A token is good no longer.
+    RemoveToken(TokenId),
+    /// May this token admit somebody now? Answered by [`Reply::TokenGood`] or a problem.
+    CheckToken {
+        /// Its id.
+        id: TokenId,
+        /// SHA-256 of the secret that was shown.
+        secret_hash: [u8; 32],
+    },
+    /// Admit a node whose token was checked and whose certificate the shell has issued.
+    Admit(RosterEntry),
+    /// Answer once the write with this stamp is held here (reading one's own writes at any node).
+    AtLeast {
+        /// The stamp that a write's reply carried.
+        hlc: Hlc,
+        /// After which time to give up.
+        timeout: Duration,
+    },
+    /// Say goodbye to the flock (an orderly shutdown of the node, not of the agent).
+    Leave,
+}
+
+/// The answer to a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// A write was accepted and is durable where it says.
+    Written(Written),
+    /// The token is good.
+    TokenGood,
+    /// Admitted; these are the roster's records, for the newcomer to start with.
+    Admitted(Admission),
+    /// The write is held here.
+    Held,
+    /// Refused; nothing has changed.
+    Problem(Problem),
+}
+
+/// What is known of a write.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Written {
+    /// Its stamp, as an integer; `--at-least` takes it at any node.
+    pub hlc: u64,
+    /// The nodes that have it on disk, the accepting one first.
+    pub durable_on: Vec<NodeId>,
+    /// How many were asked for, the accepting one included. Fewer than that in `durable_on` means: timed out.
+    pub wanted: u32,
+    /// What the author should know (a constraint that no node meets now, a request larger than any node).
+    pub warnings: Vec<String>,
+}
+
+/// What a newcomer starts with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admission {
+    /// Bytes of every roster and removal record, its own included.
+    pub records: Vec<Vec<u8>>,
+}
+
+/// Why a request was refused, and what to do about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// What kind, which decides exit and status codes.
+    pub kind: ProblemKind,
+    /// What was wrong and what to do, in one line each.
+    pub text: String,
+}
+
+/// Kinds of refusals.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProblemKind {
+    /// The request itself is wrong.
+    BadRequest,
+    /// What it names does not exist.
+    NotFound,
+    /// Not allowed (a bad or expired token).
+    Denied,
+    /// The node cannot do it now (its disk failed, its clock is off).
+    Unavailable,
+    /// The time given passed.
+    TimedOut,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl core::error::Error for Problem {}

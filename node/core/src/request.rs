@@ -1,0 +1,280 @@
+//! Requests: checked, written as one batch, acknowledged when kept. A refusal changes nothing.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use dunlin_gossip::face::{MemberState, PersistSeq};
+use dunlin_gossip::hlc::Hlc;
+use dunlin_gossip::limits::MAX_BATCH;
+use dunlin_gossip::model::{
+    Mode, Removal, RemovalKind, RosterEntry, Service, ServiceKey, ServiceName, StackManifest, StackName, Token, TokenId,
+};
+use dunlin_gossip::time::{Duration, Instant, Wall};
+use dunlin_gossip::wire::{Class, Kind, RecordId, codec};
+
+use crate::ack::{Acks, WriteWait};
+use crate::admit;
+use crate::engine::Node;
+use crate::face::{Ack, Output, Outputs, Problem, ProblemKind, Reply, Request, RequestId};
+
+/// Records of one batch: a register, and its new value or none.
+type Batch = Vec<(RecordId, Option<Vec<u8>>)>;
+
+/// How long a token, an admission or a goodbye may take.
+const SHORT: Duration = Duration::from_secs(10);
+/// How long a leaving node waits for its workloads to end.
+const LEAVE: Duration = Duration::from_secs(60);
+/// A write this old that was never seen here has been superseded, if this node has synced since.
+const OLD: Duration = Duration::from_secs(60);
+
+/// When and where a write is acknowledged.
+#[derive(Clone, Copy)]
+struct Keep {
+    ack: Ack,
+    timeout: Duration,
+}
+
+impl Node {
+    /// Somebody asks for something.
+    pub(crate) fn on_request(&mut self, id: RequestId, request: Request, now: Instant, wall: Wall, out: &mut Outputs) {
+        let done = self.request(id, request, now, wall);
+        if let Err(reply) = done {
+            out.push(Output::Reply(id, reply));
+        }
+    }
+
+    /// Ok: the answer comes later. Err: this is the answer.
+    fn request(&mut self, id: RequestId, request: Request, now: Instant, wall: Wall) -> Result<(), Reply> {
+        if self.failed {
+            return Err(problem(ProblemKind::Unavailable, "this node's disk failed; ask another node"));
+        }
+        if self.acks.is_full() {
+            return Err(problem(
+                ProblemKind::Unavailable,
+                "too many requests wait on this node; try again, or another",
+            ));
+        }
+        match request {
+            Request::Deploy { stack, services, ack, timeout } => {
+                let (batch, warnings) = self.deployment(&stack, &services, wall)?;
+                self.write(id, batch, warnings, Keep { ack, timeout }, now, wall)
+            }
+            Request::Scale { service, replicas, ack, timeout } => {
+                let batch = self.scaling(&service, replicas)?;
+                self.write(id, batch, Vec::new(), Keep { ack, timeout }, now, wall)
+            }
+            Request::Remove { stack, ack, timeout } => {
+                let batch = self.removal(&stack)?;
+                self.write(id, batch, Vec::new(), Keep { ack, timeout }, now, wall)
+            }
+            Request::CreateToken(token) => {
+                let batch = Vec::from([(RecordId::token(token.id), Some(codec::encode(&token)))]);
+                self.write(id, batch, Vec::new(), Keep { ack: Ack::Default, timeout: SHORT }, now, wall)
+            }
+            Request::RemoveToken(token) => {
+                if !self.view.tokens().contains_key(&token) {
+                    return Err(problem(ProblemKind::NotFound, &alloc::format!("there is no token {:016x}", token.0)));
+                }
+                let batch = Vec::from([(RecordId::token(token), None)]);
+                self.write(id, batch, Vec::new(), Keep { ack: Ack::Default, timeout: SHORT }, now, wall)
+            }
+            Request::CheckToken { id, secret_hash } => {
+                self.check_token(id, &secret_hash, wall)?;
+                Err(Reply::TokenGood)
+            }
+            Request::Admit(entry) => self.admit(id, &entry, now, wall),
+            Request::AtLeast { hlc, timeout } => {
+                self.acks.held(id, Acks::deadline(now, timeout), hlc);
+                Ok(())
+            }
+            Request::Leave => {
+                if self.leaving.is_some() {
+                    return Err(problem(ProblemKind::BadRequest, "this node is leaving already"));
+                }
+                self.leaving = Some((id, now + LEAVE));
+                self.mark_all_own();
+                Ok(())
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        id: RequestId,
+        batch: Batch,
+        warnings: Vec<String>,
+        keep: Keep,
+        now: Instant,
+        wall: Wall,
+    ) -> Result<(), Reply> {
+        if self.leaving.is_some() {
+            return Err(problem(ProblemKind::Unavailable, "this node is leaving the cluster; ask another node"));
+        }
+        let written = self.gossip.write(now, wall, batch, &mut self.gouts);
+        let (hlc, seq) = written.map_err(|error| problem(ProblemKind::Unavailable, &error.to_string()))?;
+        let wanted = self.wanted_copies(keep.ack);
+        self.acks.write(id, Acks::deadline(now, keep.timeout), WriteWait { hlc, seq, wanted, warnings });
+        Ok(())
+    }
+
+    /// How many nodes must keep a write, this one included.
+    fn wanted_copies(&self, ack: Ack) -> u32 {
+        let others = |which: fn(MemberState) -> bool| {
+            let others = self.gossip.members().filter(|(node, state)| *node != self.me && which(*state));
+            u32::try_from(others.count()).unwrap_or(u32::MAX)
+        };
+        match ack {
+            Ack::Default => 1 + others(|state| state == MemberState::Alive).min(1),
+            Ack::Nodes(n) => n.max(1),
+            Ack::All => 1 + others(|state| matches!(state, MemberState::Alive | MemberState::Suspect)),
+        }
+    }
+
+    fn deployment(
+        &self,
+        stack: &StackName,
+        services: &BTreeMap<ServiceName, Service>,
+        wall: Wall,
+    ) -> Result<(Batch, Vec<String>), Reply> {
+        let warnings = admit::check(stack, services, &self.view.candidates())
+            .map_err(|faults| problem(ProblemKind::BadRequest, &faults))?;
+        // The batch's own stamp, or a little less where an hour was closed; never less than what is held already.
+        let stamp = Hlc((self.gossip.state().clock().0 + 1).max(Hlc::from_wall(wall).0));
+        let held: BTreeMap<&ServiceName, (&Arc<Service>, Hlc)> =
+            self.view.held(stack).map(|(key, service, hlc)| (&key.service, (service, hlc))).collect();
+        let mut manifest = StackManifest::default();
+        let mut batch = Batch::new();
+        for (name, service) in services {
+            let key = ServiceKey { stack: stack.clone(), service: name.clone() };
+            let record = RecordId::service(&key);
+            let settled = self.gossip.state().siblings(&record).len() == 1;
+            let same = held.get(name).filter(|(old, _)| settled && ***old == *service);
+            if same.is_none() {
+                batch.push((record, Some(codec::encode(service))));
+            }
+            manifest.services.insert(name.clone(), same.map_or(stamp, |(_, hlc)| *hlc));
+        }
+        for name in held.keys().filter(|name| !services.contains_key(**name)) {
+            let key = ServiceKey { stack: stack.clone(), service: (*name).clone() };
+            batch.push((RecordId::service(&key), None));
+        }
+        batch.push((RecordId::stack(stack), Some(codec::encode(&manifest))));
+        if batch.len() > MAX_BATCH {
+            let text = alloc::format!("{} records; a deploy writes at most {MAX_BATCH}: split the stack", batch.len());
+            return Err(problem(ProblemKind::BadRequest, &text));
+        }
+        Ok((batch, warnings))
+    }
+
+    fn scaling(&self, key: &ServiceKey, replicas: u32) -> Result<Batch, Reply> {
+        let Some(force) = self.view.services().get(key) else {
+            return Err(problem(ProblemKind::NotFound, &alloc::format!("there is no service {key}")));
+        };
+        let mode = Mode::Replicated(replicas);
+        if force.service.mode == Mode::Global {
+            let text = alloc::format!("{key} is global: it runs once on each node and cannot be scaled");
+            return Err(problem(ProblemKind::BadRequest, &text));
+        }
+        admit::replicas(key, mode).map_err(|fault| problem(ProblemKind::BadRequest, &fault))?;
+        let service = Service { mode, spec: force.service.spec.clone() };
+        Ok(Vec::from([(RecordId::service(key), Some(codec::encode(&service)))]))
+    }
+
+    fn removal(&self, stack: &StackName) -> Result<Batch, Reply> {
+        let mut batch: Batch = self.view.held(stack).map(|(key, ..)| (RecordId::service(key), None)).collect();
+        if batch.is_empty() && !self.view.stacks().contains_key(stack) {
+            return Err(problem(ProblemKind::NotFound, &alloc::format!("there is no stack {stack}")));
+        }
+        batch.push((RecordId::stack(stack), None));
+        Ok(batch)
+    }
+
+    fn check_token(&self, id: TokenId, secret_hash: &[u8; 32], wall: Wall) -> Result<&Token, Reply> {
+        let Some(token) = self.view.tokens().get(&id) else {
+            return Err(problem(
+                ProblemKind::Denied,
+                "the token is unknown here or was removed; make one with `dunlin token create`",
+            ));
+        };
+        // Every byte is compared, so that the time taken tells nothing.
+        let differing = token.secret_hash.iter().zip(secret_hash).fold(0, |sum, (a, b)| sum | (a ^ b));
+        if differing != 0 {
+            return Err(problem(ProblemKind::Denied, "the token's secret is wrong; copy the whole token"));
+        }
+        if token.expires <= wall {
+            return Err(problem(ProblemKind::Denied, "the token has expired; make one with `dunlin token create`"));
+        }
+        Ok(token)
+    }
+
+    fn admit(&mut self, id: RequestId, entry: &RosterEntry, now: Instant, wall: Wall) -> Result<(), Reply> {
+        let state = self.gossip.state();
+        let removal =
+            state.value(&RecordId::removal(entry.node)).and_then(|r| codec::decode::<Removal>(r.payload()?).ok());
+        if removal.is_some_and(|r| r.kind == RemovalKind::Revoked) {
+            return Err(problem(
+                ProblemKind::Denied,
+                "this node was removed for good; start it with an empty data directory",
+            ));
+        }
+        if let Some(token) = entry.token
+            && !self.view.tokens().contains_key(&token)
+        {
+            return Err(problem(ProblemKind::Denied, "the token was removed meanwhile"));
+        }
+        let namesake = state.of_kind(Class::GrowOnly, Kind::ROSTER).find_map(|(_, record)| {
+            let other: RosterEntry = codec::decode(record.payload()?).ok()?;
+            let stands =
+                matches!(self.gossip.member_state(other.node), Some(MemberState::Alive | MemberState::Suspect));
+            (other.name == entry.name && other.node != entry.node && (stands || other.node == self.me)).then_some(other)
+        });
+        if let Some(other) = namesake {
+            let text =
+                alloc::format!("node {} is named {} already; choose another with --name", other.node, other.name);
+            return Err(problem(ProblemKind::Denied, &text));
+        }
+        let record = RecordId::roster(entry.node);
+        let (_, seq) = self.gossip.state_fact(now, wall, record, codec::encode(entry), &mut self.gouts);
+        self.acks.admit(id, now + SHORT, seq);
+        Ok(())
+    }
+
+    /// Answers requests that are fulfilled or late.
+    pub(crate) fn answer(&mut self, now: Instant, out: &mut Outputs) {
+        if self.acks.is_empty() {
+            return;
+        }
+        let (view, gossip) = (&self.view, &self.gossip);
+        let synced = gossip.is_synced();
+        let newest = gossip.state().clock();
+        let holds = |hlc: Hlc| view.holds(hlc) || (synced && hlc.wall().plus(OLD) < newest.wall());
+        let roster = || {
+            let kinds = [Kind::ROSTER, Kind::REMOVAL];
+            let records = kinds.into_iter().flat_map(|kind| gossip.state().of_kind(Class::GrowOnly, kind));
+            records.map(|(_, record)| record.bytes().to_vec()).collect()
+        };
+        let durable: Option<PersistSeq> = self.durable;
+        for (id, reply) in self.acks.answers(now, durable, holds, roster) {
+            out.push(Output::Reply(id, reply));
+        }
+    }
+
+    /// Says goodbye once nothing runs here any more, or when that takes too long.
+    pub(crate) fn leave_when_empty(&mut self, now: Instant, wall: Wall, out: &mut Outputs) {
+        let Some((id, deadline)) = self.leaving else { return };
+        if self.left || (!self.owned.map.is_empty() && now < deadline) {
+            return;
+        }
+        self.flush_staged(now, wall);
+        self.left = true;
+        self.gossip.leave(now, wall, &mut self.gouts);
+        self.drain(now, wall, out);
+        out.push(Output::Reply(id, Reply::Held));
+    }
+}
+
+fn problem(kind: ProblemKind, text: &str) -> Reply {
+    Reply::Problem(Problem { kind, text: text.to_string() })
+}

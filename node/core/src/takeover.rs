@@ -1,0 +1,294 @@
+//! What to claim, and what to give up: the decisions of this node, taken replica by replica.
+//!
+//! A replica is looked at when something about it changed, and again when its wait on the ladder is over. Only own claims
+//! are ever written here; what others should do is theirs to decide, by the same rules.
+
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use dunlin_gossip::face::NoticeLevel;
+use dunlin_gossip::hlc::Hlc;
+use dunlin_gossip::model::{AllocId, Allocation, NodeHeader, Phase, Prefer, RefusalReason, ReplicaKey, Resources};
+use dunlin_gossip::time::{Duration, Instant, Wall};
+
+use crate::allocation::{Claimed, Own, choose_ports};
+use crate::claim::{self, ClaimView};
+use crate::engine::Node;
+use crate::face::{EventKind, Outputs};
+use crate::place::{self, Candidate, Misfit, Waiting};
+use crate::rollout;
+use crate::view::{AllocView, InForce};
+
+/// Changed replicas that one call looks at.
+const DIRTY_SLICE: usize = 256;
+/// Waiting replicas that one call decides on.
+const CLAIM_SLICE: usize = 128;
+/// A replica whose claim could not be admitted is looked at again after this.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What to do with an own allocation.
+enum Judgement {
+    Keep,
+    Stop(String),
+    /// Give it up and claim the new revision here; it starts once the old one has ended.
+    Replace(InForce),
+}
+
+impl Node {
+    /// True if this node may take over replicas now.
+    pub(crate) fn may_claim(&self, now: Instant) -> bool {
+        self.start.may_claim(now) && !self.failed && self.leaving.is_none()
+    }
+
+    /// Looks at replicas about which something changed.
+    pub(crate) fn examine_dirty(&mut self, now: Instant, wall: Wall, out: &mut Outputs) {
+        if !self.start.is_adopted() {
+            return;
+        }
+        for replica in self.schedule.take_dirty(DIRTY_SLICE) {
+            out.cost += 1;
+            for id in self.owned.of_replica(&replica) {
+                self.judge(id, now, wall, out);
+            }
+            let unclaimed = self.view.wanted(&replica).is_some_and(|f| !self.view.is_taken(&replica, f.revision));
+            if unclaimed {
+                self.schedule.unclaimed(&replica, now);
+            } else {
+                self.schedule.settled(&replica);
+            }
+        }
+    }
+
+    fn judge(&mut self, id: AllocId, now: Instant, wall: Wall, out: &mut Outputs) {
+        match self.judgement(id) {
+            Judgement::Keep => {}
+            Judgement::Stop(why) => self.stop(id, &why, now, out),
+            Judgement::Replace(force) => {
+                let replica = self.owned.map.get(&id).map(|own| own.record.replica.clone());
+                let replaced = replica.is_some_and(|replica| self.claim(&replica, &force, Some(id), now, wall));
+                let why =
+                    if replaced { "makes way for the new revision" } else { "the new revision does not fit here" };
+                self.stop(id, why, now, out);
+            }
+        }
+    }
+
+    fn judgement(&mut self, id: AllocId) -> Judgement {
+        let Some(own) = self.owned.map.get(&id) else { return Judgement::Keep };
+        let (record, replica) = (&own.record, &own.record.replica);
+        let ended = matches!(record.phase, Phase::Exited | Phase::Failed);
+        if record.phase == Phase::Stopping {
+            return Judgement::Keep;
+        }
+        if self.leaving.is_some() {
+            return Judgement::Stop("the node leaves".to_string());
+        }
+        let Some(force) = self.view.wanted(replica).cloned() else {
+            return Judgement::Stop("no longer wanted".to_string());
+        };
+        if ended && record.revision == force.revision {
+            return Judgement::Keep;
+        }
+        if let Some(misfit) = self.cannot_stay(replica, &force) {
+            return Judgement::Stop(misfit.to_string());
+        }
+        let standing = |(node, alloc): &(dunlin_gossip::id::NodeId, &AllocView)| {
+            *node != self.me && alloc.phase.is_live() && self.view.stands(*node)
+        };
+        let others = self.view.of_replica(replica).map(|(node, _, alloc)| (node, alloc)).filter(standing);
+        let mine = ClaimView { epoch: record.epoch, node: self.me, ready_once: record.ready_once };
+        let prefer: Prefer = force.service.spec.prefer;
+        let mut elsewhere = None;
+        for (node, other) in others {
+            let theirs = ClaimView { epoch: other.epoch, node, ready_once: other.ready_once };
+            if other.revision == record.revision && claim::should_yield(&mine, &theirs, prefer) {
+                return Judgement::Stop(alloc::format!("{node:?} holds the claim that wins"));
+            }
+            if other.revision == force.revision && record.revision != force.revision {
+                elsewhere = Some(other.ready || elsewhere == Some(true));
+            }
+        }
+        if record.revision == force.revision || elsewhere == Some(true) {
+            return match elsewhere {
+                Some(true) => Judgement::Stop("the new revision is ready elsewhere".to_string()),
+                Some(false) | None => Judgement::Keep,
+            };
+        }
+        let replica = replica.clone();
+        if !ended && !rollout::is_turn(&self.view, &mut self.schedule.fronts, &replica, force.revision) {
+            return Judgement::Keep;
+        }
+        match elsewhere {
+            Some(_) => Judgement::Stop("the new revision is claimed elsewhere".to_string()),
+            None => Judgement::Replace(force),
+        }
+    }
+
+    /// A constraint that this node does not meet (any more). Room, ports and drivers never end what runs.
+    fn cannot_stay(&self, replica: &ReplicaKey, force: &InForce) -> Option<Misfit> {
+        let waiting = Waiting { replica, spec: &force.service.spec, refused_by: &[] };
+        let free = alloc::collections::BTreeSet::new();
+        let none = alloc::collections::BTreeMap::new();
+        let candidate = Candidate {
+            node: self.me,
+            header: &self.config.header,
+            room: force.service.spec.reservation,
+            taken: &free,
+            services: &none,
+            hash: 0,
+            weight: 1,
+        };
+        match place::misfit(&waiting, &candidate)? {
+            found @ (Misfit::NotThisNode | Misfit::Constraint(_)) => Some(found),
+            Misfit::NoDriver(_) | Misfit::Refused | Misfit::PortTaken(_) | Misfit::NoRoom => None,
+        }
+    }
+
+    /// Decides on replicas whose wait may be over.
+    pub(crate) fn claim_due(&mut self, now: Instant, wall: Wall, out: &mut Outputs) {
+        if !self.may_claim(now) {
+            return;
+        }
+        let due = self.schedule.take_due(now, CLAIM_SLICE);
+        if due.is_empty() {
+            return;
+        }
+        let hold = Some(self.isolation.hold_until()).filter(|at| *at > now);
+        let mut open: Vec<(ReplicaKey, InForce, Vec<dunlin_gossip::id::NodeId>)> = Vec::with_capacity(due.len());
+        for replica in due {
+            let force = self.view.wanted(&replica).filter(|f| !self.view.is_taken(&replica, f.revision)).cloned();
+            match force {
+                None => self.schedule.settled(&replica),
+                Some(_) if hold.is_some() && self.view.highest_epoch(&replica).is_some() => {
+                    self.schedule.again(&replica, hold);
+                }
+                Some(force) => {
+                    let refused = self.view.refused_by(&replica, force.revision, now);
+                    open.push((replica, force, refused));
+                }
+            }
+        }
+        open.sort_by(|a, b| place::order(&waiting_of(a), &waiting_of(b)));
+        let positions = {
+            let waiting: Vec<Waiting<'_>> = open.iter().map(waiting_of).collect();
+            let candidates = self.view.candidates();
+            out.cost += (waiting.len() * candidates.len()) as u64 / 50 + 1;
+            place::plan(self.me, &waiting, &candidates)
+        };
+        let step = claim::step(self.gossip.spread_time());
+        for ((replica, force, _), position) in open.into_iter().zip(positions) {
+            let refusal_ends = self.view.refusals(&replica).map(|(_, r)| r.until).filter(|at| *at > now).min();
+            let since = self.schedule.since(&replica).unwrap_or(now);
+            match position.map(|p| since + claim::wait(p, step)) {
+                Some(at) if at > now => self.schedule.again(&replica, Some(at)),
+                Some(_) => {
+                    if self.claim(&replica, &force, None, now, wall) {
+                        self.schedule.settled(&replica);
+                    } else {
+                        self.schedule.again(&replica, Some(now + RETRY));
+                    }
+                }
+                None => self.schedule.again(&replica, refusal_ends),
+            }
+        }
+    }
+
+    /// Claims a replica, if it fits; it starts once the claim is on disk. `after` is the allocation that it replaces.
+    fn claim(
+        &mut self,
+        replica: &ReplicaKey,
+        force: &InForce,
+        after: Option<AllocId>,
+        now: Instant,
+        wall: Wall,
+    ) -> bool {
+        let spec = &force.service.spec;
+        let replaced = after.and_then(|id| self.view.allocation(self.me, id));
+        let freed = replaced.map_or_else(Resources::default, |alloc| alloc.reservation);
+        let mine = self.view.nodes().get(&self.me);
+        let reserved = mine.map_or_else(Resources::default, |n| n.reserved).minus(&freed);
+        if !self.config.header.allocatable.holds(&reserved.plus(&spec.reservation)) {
+            return false;
+        }
+        let others = self.owned.map.iter().filter(|(id, own)| Some(**id) != after && own.holds());
+        let held = others.flat_map(|(_, own)| own.record.ports.iter().map(|p| (p.protocol, p.outer))).collect();
+        let (range, avoid) = (&self.config.port_range, alloc::collections::BTreeSet::new());
+        let ports: Result<_, RefusalReason> = choose_ports(&spec.ports, replica, self.me, range, &held, &avoid);
+        let Ok(ports) = ports else { return false };
+        let hlc = self.gossip.state().clock().max(Hlc::from_wall(wall));
+        let epoch = claim::next_epoch(hlc, self.view.highest_epoch(replica));
+        let id = AllocId::of(replica, epoch, self.me);
+        let record = Allocation {
+            replica: replica.clone(),
+            revision: force.revision,
+            epoch,
+            reservation: spec.reservation,
+            ports,
+            ready_once: false,
+            phase: Phase::Pending,
+            ready: false,
+            endpoint: None,
+            restarts: 0,
+            since: wall,
+            detail: String::new(),
+        };
+        let mut own = Own::new(record, Some(Arc::clone(&force.service)), Claimed::Staged, now);
+        own.after = after;
+        self.view.set_allocation(self.me, id, Some(AllocView::of(&own.record)));
+        self.owned.map.insert(id, own);
+        self.stage_own(id);
+        self.log.replica(
+            NoticeLevel::Info,
+            EventKind::Claim,
+            self.me,
+            replica,
+            alloc::format!("claimed, epoch {}", epoch.0),
+        );
+        true
+    }
+
+    /// What the host is or can changed.
+    pub(crate) fn on_host(&mut self, header: NodeHeader, now: Instant) {
+        let adopted = core::mem::take(&mut self.config.header.adopted);
+        let header = NodeHeader { adopted, ..header };
+        if header == self.config.header {
+            self.config.header = header;
+            return;
+        }
+        self.config.header = header;
+        self.view.set_header(self.me, Some(Arc::new(self.config.header.clone())));
+        if self.start.is_adopted() {
+            self.stage_header();
+        }
+        self.names.node(self.me);
+        self.mark_all_own();
+        self.schedule.sweep(now);
+    }
+
+    /// Stops what no longer fits, the least important and the youngest first. Only a node that shrank has such.
+    pub(crate) fn shed(&mut self, now: Instant, out: &mut Outputs) {
+        let allocatable = self.config.header.allocatable;
+        loop {
+            let running = self.owned.map.iter().filter(|(_, own)| own.may_run() && own.record.phase != Phase::Stopping);
+            let sum = running.clone().fold(Resources::default(), |sum, (_, own)| sum.plus(&own.record.reservation));
+            if allocatable.holds(&sum) {
+                return;
+            }
+            let key = |own: &Own| (own.spec().map_or(i32::MIN, |s| s.priority), core::cmp::Reverse(own.record.epoch));
+            let Some(id) = running.min_by_key(|(_, own)| key(own)).map(|(id, _)| *id) else { return };
+            self.stop(id, "the node has less to give than before", now, out);
+        }
+    }
+}
+
+fn waiting_of<'a>(entry: &'a (ReplicaKey, InForce, Vec<dunlin_gossip::id::NodeId>)) -> Waiting<'a> {
+    Waiting { replica: &entry.0, spec: &entry.1.service.spec, refused_by: &entry.2 }
+}
+
+impl Own {
+    /// True while its ports and room are its own.
+    fn holds(&self) -> bool {
+        !matches!(self.record.phase, Phase::Exited | Phase::Failed)
+    }
+}

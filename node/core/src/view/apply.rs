@@ -1,0 +1,280 @@
+//! From a changed register to a changed world, and to what exactly changed in it.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use dunlin_gossip::hash::hash64;
+use dunlin_gossip::hlc::Hlc;
+use dunlin_gossip::id::NodeId;
+use dunlin_gossip::model::{
+    Allocation, NodeHeader, Refusal, ReplicaKey, RevisionId, Service, ServiceKey, ServiceName, ServiceSpec,
+    StackManifest, StackName, Token, TokenId,
+};
+use dunlin_gossip::state::State;
+use dunlin_gossip::time::{Duration, Instant, Wall};
+use dunlin_gossip::wire::{Class, Kind, Record, RecordId, codec};
+
+use super::{AllocView, InForce, RefusalView, Register, View};
+use crate::claim;
+
+/// Stamps remembered for readers of their own writes.
+const MAX_STAMPS: usize = 4_096;
+
+/// A service that came into force, changed, or went.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceChange {
+    pub(crate) service: ServiceKey,
+    pub(crate) before: Option<InForce>,
+}
+
+/// What a record changed in the world.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// Nothing that means anything here.
+    Nothing,
+    /// Services in force changed.
+    Services(Vec<ServiceChange>),
+    /// An allocation of another node changed.
+    Allocation {
+        /// Whose.
+        node: NodeId,
+        /// What it was.
+        before: Option<Box<AllocView>>,
+        /// What it is.
+        after: Option<Box<AllocView>>,
+    },
+    /// A node's header came, changed or went.
+    Header(NodeId),
+    /// Somebody refuses a replica, or no longer.
+    Refusal(ReplicaKey),
+    /// A token came or went.
+    Token(TokenId),
+    /// The record's meaning could not be read.
+    Unreadable,
+}
+
+/// The revision of a specification: the hash of its canonical bytes.
+#[must_use]
+pub(crate) fn revision(spec: &ServiceSpec) -> RevisionId {
+    RevisionId(hash64(&codec::encode(spec)))
+}
+
+impl View {
+    /// Everything that a state holds, at boot. Returns the records whose meaning could not be read.
+    pub(crate) fn load(&mut self, state: &State, now: Instant, wall: Wall) -> Vec<RecordId> {
+        let kinds = [
+            (Class::ManyWriters, Kind::SERVICE),
+            (Class::ManyWriters, Kind::STACK),
+            (Class::ManyWriters, Kind::TOKEN),
+            (Class::OneWriter, Kind::HEADER),
+            (Class::OneWriter, Kind::ALLOCATION),
+            (Class::OneWriter, Kind::REFUSAL),
+        ];
+        let mut unreadable = Vec::new();
+        for (class, kind) in kinds {
+            let ids: Vec<RecordId> = state.of_kind(class, kind).map(|(id, _)| id.clone()).collect();
+            let me = self.me;
+            for id in ids.into_iter().filter(|id| id.writer() != Some(me)) {
+                if matches!(self.apply(state, &id, now, wall), Change::Unreadable) {
+                    unreadable.push(id);
+                }
+            }
+        }
+        unreadable
+    }
+
+    /// Takes note of a changed register. Own one-writer records never come here: their author knows better.
+    pub(crate) fn apply(&mut self, state: &State, id: &RecordId, now: Instant, wall: Wall) -> Change {
+        let record = state.value(id);
+        if id.class == Class::ManyWriters {
+            let newest = state.siblings(id).iter().map(Record::hlc).max();
+            self.stamp(newest);
+        }
+        match (id.class, id.kind) {
+            (Class::ManyWriters, Kind::SERVICE) => self.apply_service(state, id, record),
+            (Class::ManyWriters, Kind::STACK) => self.apply_stack(id, record),
+            (Class::ManyWriters, Kind::TOKEN) => self.apply_token(id, record),
+            (Class::OneWriter, Kind::HEADER) => self.apply_header(id, record),
+            (Class::OneWriter, Kind::ALLOCATION) => self.apply_allocation(id, record),
+            (Class::OneWriter, Kind::REFUSAL) => self.apply_refusal(id, record, now, wall),
+            (Class::ManyWriters | Class::OneWriter | Class::GrowOnly, _) => Change::Nothing,
+        }
+    }
+
+    fn stamp(&mut self, hlc: Option<Hlc>) {
+        self.stamps.extend(hlc);
+        if self.stamps.len() > MAX_STAMPS {
+            self.stamps.pop_first();
+        }
+    }
+
+    fn apply_service(&mut self, state: &State, id: &RecordId, record: Option<&Record>) -> Change {
+        let Some(key) = service_key(&id.key) else { return Change::Unreadable };
+        let register = match record {
+            Some(record) => {
+                let Some(service) = read::<Service>(record) else { return Change::Unreadable };
+                let revision = revision(&service.spec);
+                Register { hlc: record.hlc(), value: Some(Arc::new(service)), revision }
+            }
+            None => {
+                let newest = state.siblings(id).iter().map(Record::hlc).max().unwrap_or_default();
+                Register { hlc: newest, value: None, revision: RevisionId(0) }
+            }
+        };
+        let stack = key.stack.clone();
+        self.registers.insert(key, register);
+        self.settle(&stack)
+    }
+
+    fn apply_stack(&mut self, id: &RecordId, record: Option<&Record>) -> Change {
+        let name = core::str::from_utf8(&id.key).ok().and_then(|text| StackName::new(text).ok());
+        let Some(name) = name else { return Change::Unreadable };
+        match record {
+            Some(record) => {
+                let Some(manifest) = read::<StackManifest>(record) else { return Change::Unreadable };
+                self.stacks.insert(name.clone(), (record.hlc(), manifest));
+            }
+            None => {
+                self.stacks.remove(&name);
+            }
+        }
+        self.settle(&name)
+    }
+
+    /// True once every service that a manifest names is held with its stamp or a later one.
+    pub(super) fn is_complete(&self, stack: &StackName, manifest: &StackManifest) -> bool {
+        manifest.services.iter().all(|(service, stamp)| {
+            let key = ServiceKey { stack: stack.clone(), service: service.clone() };
+            self.registers.get(&key).is_some_and(|r| r.hlc >= *stamp)
+        })
+    }
+
+    /// Puts a stack's manifest in force, if all of it is here.
+    fn settle(&mut self, stack: &StackName) -> Change {
+        let empty = StackManifest::default();
+        let manifest = self.stacks.get(stack).map_or(&empty, |(_, manifest)| manifest);
+        if !self.is_complete(stack, manifest) {
+            return Change::Nothing;
+        }
+        let mut wanted: Vec<(ServiceKey, InForce)> = Vec::new();
+        for service in manifest.services.keys() {
+            let key = ServiceKey { stack: stack.clone(), service: service.clone() };
+            if let Some(Register { hlc, value: Some(value), revision }) = self.registers.get(&key) {
+                wanted.push((key, InForce { service: value.clone(), revision: *revision, hlc: *hlc }));
+            }
+        }
+        let mut changes = Vec::new();
+        let had: Vec<ServiceKey> = self.services_of(stack).map(|(key, _)| key.clone()).collect();
+        for key in had.into_iter().filter(|key| !wanted.iter().any(|(w, _)| w == key)) {
+            let before = self.services.remove(&key);
+            changes.push(ServiceChange { service: key, before });
+        }
+        for (key, force) in wanted {
+            let before = self.services.insert(key.clone(), force.clone());
+            if before.as_ref().is_none_or(|b| b.revision != force.revision || b.service != force.service) {
+                changes.push(ServiceChange { service: key, before });
+            }
+        }
+        if changes.is_empty() { Change::Nothing } else { Change::Services(changes) }
+    }
+
+    /// The services of a stack that are in force.
+    pub fn services_of<'a>(&'a self, stack: &'a StackName) -> impl Iterator<Item = (&'a ServiceKey, &'a InForce)> {
+        self.services.iter().filter(move |(key, _)| key.stack == *stack)
+    }
+
+    /// The current registers of a stack's services: value and stamp, removed ones left out.
+    pub(crate) fn held<'a>(
+        &'a self,
+        stack: &'a StackName,
+    ) -> impl Iterator<Item = (&'a ServiceKey, &'a Arc<Service>, Hlc)> {
+        let of_stack = self.registers.iter().filter(move |(key, _)| key.stack == *stack);
+        of_stack.filter_map(|(key, r)| Some((key, r.value.as_ref()?, r.hlc)))
+    }
+
+    fn apply_token(&mut self, id: &RecordId, record: Option<&Record>) -> Change {
+        let Some(bytes) = id.key.first_chunk::<8>() else { return Change::Unreadable };
+        let token_id = TokenId(u64::from_be_bytes(*bytes));
+        match record {
+            Some(record) => {
+                let Some(token) = read::<Token>(record) else { return Change::Unreadable };
+                self.tokens.insert(token_id, token);
+            }
+            None => {
+                self.tokens.remove(&token_id);
+            }
+        }
+        Change::Token(token_id)
+    }
+
+    fn apply_header(&mut self, id: &RecordId, record: Option<&Record>) -> Change {
+        let Some(node) = id.writer() else { return Change::Unreadable };
+        let header = match record {
+            Some(record) => {
+                let Some(header) = read::<NodeHeader>(record) else { return Change::Unreadable };
+                Some(Arc::new(header))
+            }
+            None => None,
+        };
+        if self.nodes.get(&node).is_some_and(|n| n.header == header) {
+            return Change::Nothing;
+        }
+        self.set_header(node, header);
+        Change::Header(node)
+    }
+
+    fn apply_allocation(&mut self, id: &RecordId, record: Option<&Record>) -> Change {
+        let (Some(node), Some(alloc)) = (id.writer(), id.alloc_id()) else { return Change::Unreadable };
+        let after = match record {
+            Some(record) => {
+                let Some(allocation) = read::<Allocation>(record) else { return Change::Unreadable };
+                let mut view = AllocView::of(&allocation);
+                self.share_names(&mut view.replica);
+                Some(view)
+            }
+            None => None,
+        };
+        if self.allocation(node, alloc) == after.as_ref() {
+            return Change::Nothing;
+        }
+        let before = self.set_allocation(node, alloc, after.clone());
+        Change::Allocation { node, before: before.map(Box::new), after: after.map(Box::new) }
+    }
+
+    /// Thousands of allocations need not each carry their service's name.
+    fn share_names(&self, replica: &mut ReplicaKey) {
+        if let Some((key, _)) = self.services.get_key_value(&replica.service) {
+            replica.service = key.clone();
+        }
+    }
+
+    fn apply_refusal(&mut self, id: &RecordId, record: Option<&Record>, now: Instant, wall: Wall) -> Change {
+        let Some(node) = id.writer() else { return Change::Unreadable };
+        let Some(record) = record else {
+            let text = id.key.get(16..).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or_default();
+            let gone = self
+                .refusals
+                .iter()
+                .find(|(replica, by)| by.contains_key(&node) && alloc::format!("{replica}") == text);
+            let Some(replica) = gone.map(|(replica, _)| replica.clone()) else { return Change::Nothing };
+            self.set_refusal(node, &replica, None);
+            return Change::Refusal(replica);
+        };
+        let Some(refusal) = read::<Refusal>(record) else { return Change::Unreadable };
+        let rest = Duration::from_millis(refusal.until.0.saturating_sub(wall.0));
+        let until = now + rest.min(claim::refusal_backoff(refusal.count));
+        let view = RefusalView { revision: refusal.revision, reason: refusal.reason, until };
+        self.set_refusal(node, &refusal.replica, Some(view));
+        Change::Refusal(refusal.replica)
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(record: &Record) -> Option<T> {
+    codec::decode(record.payload()?).ok()
+}
+
+fn service_key(key: &[u8]) -> Option<ServiceKey> {
+    let (stack, service) = core::str::from_utf8(key).ok()?.split_once('/')?;
+    Some(ServiceKey { stack: StackName::new(stack).ok()?, service: ServiceName::new(service).ok()? })
+}

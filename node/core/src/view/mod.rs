@@ -1,0 +1,382 @@
+//! The typed world: what records say, decoded once, kept up to date change by change, read-only to everybody outside.
+//!
+//! Only meaning lives here, no decision. A record that cannot be decoded leaves the world as it was; the engine tells.
+//! What a stack's manifest names takes force only once every named service is held with its stamp or a later one.
+
+mod apply;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use dunlin_gossip::face::MemberState;
+use dunlin_gossip::hlc::Hlc;
+use dunlin_gossip::id::NodeId;
+use dunlin_gossip::model::{
+    AllocId, Allocation, Endpoint, Epoch, Mode, NodeHeader, Phase, Protocol, RefusalReason, ReplicaKey, Resources,
+    RevisionId, Service, ServiceKey, Slot, StackManifest, StackName, Token, TokenId,
+};
+use dunlin_gossip::time::Instant;
+
+pub(crate) use apply::{Change, ServiceChange};
+
+use crate::place::{Candidate, rank};
+
+/// A service as it should be now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InForce {
+    /// How many of what.
+    pub service: Arc<Service>,
+    /// The hash of its specification.
+    pub revision: RevisionId,
+    /// The stamp of the record.
+    pub hlc: Hlc,
+}
+
+/// An allocation, without what only people read (that stays in the record).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AllocView {
+    /// Which replica.
+    pub replica: ReplicaKey,
+    /// At which revision.
+    pub revision: RevisionId,
+    /// The claim's order.
+    pub epoch: Epoch,
+    /// What counts against the node.
+    pub reservation: Resources,
+    /// Ports held on the node.
+    pub ports: Vec<(Protocol, u16)>,
+    /// Where in its life.
+    pub phase: Phase,
+    /// Whether names may point here.
+    pub ready: bool,
+    /// Whether it was ever ready.
+    pub ready_once: bool,
+    /// Where to reach it.
+    pub endpoint: Option<Endpoint>,
+}
+
+impl AllocView {
+    /// What an allocation's record says.
+    #[must_use]
+    pub fn of(allocation: &Allocation) -> Self {
+        Self {
+            replica: allocation.replica.clone(),
+            revision: allocation.revision,
+            epoch: allocation.epoch,
+            reservation: allocation.reservation,
+            ports: allocation.ports.iter().map(|p| (p.protocol, p.outer)).collect(),
+            phase: allocation.phase,
+            ready: allocation.ready,
+            ready_once: allocation.ready_once,
+            endpoint: allocation.endpoint.clone(),
+        }
+    }
+
+    /// True while its reservation counts: everything that has not ended for good.
+    #[must_use]
+    pub const fn holds_room(&self) -> bool {
+        !matches!(self.phase, Phase::Exited | Phase::Failed)
+    }
+}
+
+/// A node as it is known here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeView {
+    /// What it says of itself.
+    pub header: Option<Arc<NodeHeader>>,
+    /// As membership sees it; none if it was not heard of since our boot.
+    pub state: Option<MemberState>,
+    /// Its allocations.
+    pub allocations: BTreeMap<AllocId, AllocView>,
+    /// The sum of what they reserve.
+    pub reserved: Resources,
+    taken: BTreeSet<(Protocol, u16)>,
+    services: BTreeMap<ServiceKey, u32>,
+    hash: u64,
+    weight: u64,
+}
+
+impl NodeView {
+    fn new(node: NodeId) -> Self {
+        Self {
+            header: None,
+            state: None,
+            allocations: BTreeMap::new(),
+            reserved: Resources::default(),
+            taken: BTreeSet::new(),
+            services: BTreeMap::new(),
+            hash: rank::node_hash(node),
+            weight: 1,
+        }
+    }
+
+    /// Sums over few allocations: cheaper to do again than to keep right by differences.
+    fn sum_up(&mut self) {
+        self.reserved = Resources::default();
+        self.taken.clear();
+        self.services.clear();
+        for alloc in self.allocations.values().filter(|a| a.holds_room()) {
+            self.reserved = self.reserved.plus(&alloc.reservation);
+            self.taken.extend(alloc.ports.iter().copied());
+            if alloc.phase.is_live() {
+                *self.services.entry(alloc.replica.service.clone()).or_default() += 1;
+            }
+        }
+    }
+
+    /// What is left on it.
+    #[must_use]
+    pub fn room(&self) -> Resources {
+        self.header.as_ref().map_or_else(Resources::default, |h| h.allocatable).minus(&self.reserved)
+    }
+}
+
+/// A refusal, with its end on our own clock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RefusalView {
+    /// Which revision is refused.
+    pub revision: RevisionId,
+    /// Why.
+    pub reason: RefusalReason,
+    /// Until when.
+    pub until: Instant,
+}
+
+#[derive(Clone, Debug)]
+struct Register {
+    hlc: Hlc,
+    value: Option<Arc<Service>>,
+    revision: RevisionId,
+}
+
+/// Everything that a node knows, typed.
+#[derive(Clone, Debug)]
+pub struct View {
+    me: NodeId,
+    /// True during the first seconds of a boot, in which a node that was not heard yet is not taken for down.
+    pub(crate) grace: bool,
+    stacks: BTreeMap<StackName, (Hlc, StackManifest)>,
+    registers: BTreeMap<ServiceKey, Register>,
+    services: BTreeMap<ServiceKey, InForce>,
+    nodes: BTreeMap<NodeId, NodeView>,
+    replicas: BTreeMap<ReplicaKey, Vec<(NodeId, AllocId)>>,
+    refusals: BTreeMap<ReplicaKey, BTreeMap<NodeId, RefusalView>>,
+    tokens: BTreeMap<TokenId, Token>,
+    stamps: BTreeSet<Hlc>,
+}
+
+impl View {
+    pub(crate) fn new(me: NodeId) -> Self {
+        let mut view = Self {
+            me,
+            grace: true,
+            stacks: BTreeMap::new(),
+            registers: BTreeMap::new(),
+            services: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            replicas: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            stamps: BTreeSet::new(),
+        };
+        view.node_mut(me).state = Some(MemberState::Alive);
+        view
+    }
+
+    /// This node.
+    #[must_use]
+    pub const fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// Services in force, in order.
+    #[must_use]
+    pub const fn services(&self) -> &BTreeMap<ServiceKey, InForce> {
+        &self.services
+    }
+
+    /// Stacks, in order, each with the stamp of its manifest.
+    #[must_use]
+    pub const fn stacks(&self) -> &BTreeMap<StackName, (Hlc, StackManifest)> {
+        &self.stacks
+    }
+
+    /// Every node of which anything is known.
+    #[must_use]
+    pub const fn nodes(&self) -> &BTreeMap<NodeId, NodeView> {
+        &self.nodes
+    }
+
+    /// Tokens that were not removed.
+    #[must_use]
+    pub const fn tokens(&self) -> &BTreeMap<TokenId, Token> {
+        &self.tokens
+    }
+
+    /// Refusals of a replica, by node.
+    pub fn refusals(&self, replica: &ReplicaKey) -> impl Iterator<Item = (NodeId, &RefusalView)> {
+        self.refusals.get(replica).into_iter().flatten().map(|(node, refusal)| (*node, refusal))
+    }
+
+    /// All allocations of a replica, wherever, in whatever phase.
+    pub fn of_replica<'a>(&'a self, replica: &ReplicaKey) -> impl Iterator<Item = (NodeId, AllocId, &'a AllocView)> {
+        let ids = self.replicas.get(replica).map(Vec::as_slice).unwrap_or_default();
+        ids.iter().filter_map(|(node, id)| Some((*node, *id, self.allocation(*node, *id)?)))
+    }
+
+    /// All allocations of a service, in slot order.
+    pub fn of_service<'a>(&'a self, service: &ServiceKey) -> impl Iterator<Item = (NodeId, AllocId, &'a AllocView)> {
+        let first = ReplicaKey { service: service.clone(), slot: Slot::Number(0) };
+        let wanted = service.clone();
+        let ids = self.replicas.range(first..).take_while(move |(replica, _)| replica.service == wanted);
+        ids.flat_map(|(_, ids)| ids).filter_map(|(node, id)| Some((*node, *id, self.allocation(*node, *id)?)))
+    }
+
+    /// One allocation.
+    #[must_use]
+    pub fn allocation(&self, node: NodeId, id: AllocId) -> Option<&AllocView> {
+        self.nodes.get(&node)?.allocations.get(&id)
+    }
+
+    /// The service of a replica, if that replica should exist now.
+    #[must_use]
+    pub fn wanted(&self, replica: &ReplicaKey) -> Option<&InForce> {
+        let force = self.services.get(&replica.service)?;
+        let fits = match (force.service.mode, replica.slot) {
+            (Mode::Replicated(n), Slot::Number(slot)) => slot >= 1 && slot <= n,
+            (Mode::Global, Slot::Node(_)) => true,
+            (Mode::Replicated(_), Slot::Node(_) | Slot::Run(..)) | (Mode::Global, Slot::Number(_) | Slot::Run(..)) => {
+                false
+            }
+        };
+        fits.then_some(force)
+    }
+
+    /// True if the claims of a node stand: it is not down, or it is too early after our boot to say.
+    #[must_use]
+    pub fn stands(&self, node: NodeId) -> bool {
+        match self.nodes.get(&node).and_then(|n| n.state) {
+            Some(MemberState::Alive | MemberState::Suspect) => true,
+            Some(MemberState::Down | MemberState::Left) => false,
+            None => self.grace,
+        }
+    }
+
+    /// True if somebody takes care of a replica: a live claim, or an end that is final at the wanted revision.
+    #[must_use]
+    pub fn is_taken(&self, replica: &ReplicaKey, revision: RevisionId) -> bool {
+        self.of_replica(replica).any(|(node, _, alloc)| {
+            (alloc.phase.is_live() && self.stands(node)) || (!alloc.holds_room() && alloc.revision == revision)
+        })
+    }
+
+    /// The highest epoch known of a replica.
+    #[must_use]
+    pub fn highest_epoch(&self, replica: &ReplicaKey) -> Option<Epoch> {
+        self.of_replica(replica).map(|(_, _, alloc)| alloc.epoch).max()
+    }
+
+    /// Who refuses a revision of a replica now.
+    #[must_use]
+    pub fn refused_by(&self, replica: &ReplicaKey, revision: RevisionId, now: Instant) -> Vec<NodeId> {
+        let refusals = self.refusals.get(replica).into_iter().flatten();
+        refusals.filter(|(_, r)| r.revision == revision && r.until > now).map(|(node, _)| *node).collect()
+    }
+
+    /// The nodes that placement may choose from: alive, with a header.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<Candidate<'_>> {
+        let alive = self.nodes.iter().filter(|(_, n)| n.state == Some(MemberState::Alive));
+        alive
+            .filter_map(|(node, n)| {
+                Some(Candidate {
+                    node: *node,
+                    header: n.header.as_deref()?,
+                    room: n.room(),
+                    taken: &n.taken,
+                    services: &n.services,
+                    hash: n.hash,
+                    weight: n.weight,
+                })
+            })
+            .collect()
+    }
+
+    /// True if a write with this stamp was seen here, and no batch of that stamp is still incomplete.
+    #[must_use]
+    pub fn holds(&self, hlc: Hlc) -> bool {
+        self.stamps.contains(&hlc)
+            && !self.stacks.iter().any(|(stack, (at, manifest))| *at == hlc && !self.is_complete(stack, manifest))
+    }
+
+    /// True unless part of a stack's last deploy has not arrived here yet.
+    #[must_use]
+    pub fn is_whole(&self, stack: &StackName) -> bool {
+        self.stacks.get(stack).is_none_or(|(_, manifest)| self.is_complete(stack, manifest))
+    }
+
+    /// Remembers what membership says of a node; true if that is new.
+    pub(crate) fn set_member(&mut self, node: NodeId, state: MemberState) -> bool {
+        let view = self.node_mut(node);
+        let new = view.state != Some(state);
+        view.state = Some(state);
+        new
+    }
+
+    /// Sets or removes a node's header.
+    pub(crate) fn set_header(&mut self, node: NodeId, header: Option<Arc<NodeHeader>>) {
+        let view = self.node_mut(node);
+        view.weight = header.as_ref().map_or(1, |h| rank::weight(&h.allocatable));
+        view.header = header;
+    }
+
+    /// Sets or removes an allocation; what it was.
+    pub(crate) fn set_allocation(&mut self, node: NodeId, id: AllocId, alloc: Option<AllocView>) -> Option<AllocView> {
+        let replica = alloc.as_ref().map(|a| a.replica.clone());
+        let view = self.node_mut(node);
+        let before = match alloc {
+            Some(alloc) => view.allocations.insert(id, alloc),
+            None => view.allocations.remove(&id),
+        };
+        view.sum_up();
+        let old = before.as_ref().map(|b| b.replica.clone());
+        if old != replica {
+            if let Some(old) = old
+                && let Some(ids) = self.replicas.get_mut(&old)
+            {
+                ids.retain(|at| *at != (node, id));
+                if ids.is_empty() {
+                    self.replicas.remove(&old);
+                }
+            }
+            if let Some(replica) = replica {
+                let ids = self.replicas.entry(replica).or_default();
+                ids.push((node, id));
+                ids.sort_unstable();
+            }
+        }
+        before
+    }
+
+    /// Sets or removes a refusal.
+    pub(crate) fn set_refusal(&mut self, node: NodeId, replica: &ReplicaKey, refusal: Option<RefusalView>) {
+        match refusal {
+            Some(refusal) => {
+                self.refusals.entry(replica.clone()).or_default().insert(node, refusal);
+            }
+            None => {
+                if let Some(by) = self.refusals.get_mut(replica) {
+                    by.remove(&node);
+                    if by.is_empty() {
+                        self.refusals.remove(replica);
+                    }
+                }
+            }
+        }
+    }
+
+    fn node_mut(&mut self, node: NodeId) -> &mut NodeView {
+        self.nodes.entry(node).or_insert_with(|| NodeView::new(node))
+    }
+}
