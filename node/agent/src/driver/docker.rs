@@ -1,0 +1,317 @@
+//! The container engine: Docker's API, also Podman's, over its unix socket. Each call has its time-out.
+//!
+//! `DOCKER_HOST=unix://...` names another socket than `/var/run/docker.sock`. An engine may come and go: it is looked for
+//! every few seconds, and each call finds out for itself.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::models::{ContainerCreateBody, ContainerSummary, HostConfig, HostConfigLogConfig, PortBinding, PortMap};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder,
+    ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+    WaitContainerOptions,
+};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use bytes::Bytes;
+use dunlin_core::face::{Exit, StartFailure, StartSpec};
+use dunlin_gossip::id::{ClusterId, NodeId};
+use dunlin_gossip::model::{AllocId, Image, Workload};
+use futures_util::{Stream, StreamExt};
+use tokio::time::{sleep, timeout};
+
+use super::ports;
+
+/// An engine that works answers a simple call within this.
+const CALL: Duration = Duration::from_secs(30);
+/// An engine that does not answer a ping within this is not there.
+const PING: Duration = Duration::from_secs(2);
+/// How long a missing image is pulled.
+const PULL: Duration = Duration::from_secs(300);
+/// Before an engine that failed is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
+const LABEL: &str = "dunlin.";
+
+/// The engine as one node uses it.
+#[derive(Debug)]
+pub(super) struct Engine {
+    cluster: ClusterId,
+    node: NodeId,
+    host: String,
+    client: Mutex<Option<Docker>>,
+}
+
+/// A container of this node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Found {
+    pub(super) alloc: AllocId,
+    pub(super) attempt: u32,
+    pub(super) id: String,
+}
+
+impl Engine {
+    pub(super) fn new(cluster: ClusterId, node: NodeId) -> Self {
+        let host = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+        let host = host.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
+        if !host.starts_with("unix://") {
+            tracing::warn!(host, "DOCKER_HOST names no unix socket: containers do not run on this node");
+        }
+        Self { cluster, node, host, client: Mutex::new(None) }
+    }
+
+    fn set(&self, client: Option<Docker>) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    }
+
+    fn client(&self) -> Result<Docker, StartFailure> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StartFailure::NoDriver)
+    }
+
+    /// True if it answers now.
+    pub(super) async fn look(&self) -> bool {
+        let looked = timeout(PING, async {
+            match self.client() {
+                Ok(known) => known.ping().await.map(|_| known),
+                Err(_) if !self.host.starts_with("unix://") => {
+                    Err(Error::UnsupportedURISchemeError { uri: self.host.clone() })
+                }
+                Err(_) => {
+                    let new = Docker::connect_with_unix(&self.host, CALL.as_secs(), API_DEFAULT_VERSION)?;
+                    new.negotiate_version().await
+                }
+            }
+        });
+        let client = looked.await.ok().and_then(Result::ok);
+        let there = client.is_some();
+        self.set(client);
+        there
+    }
+
+    /// Makes and starts the container of an attempt; its id.
+    pub(super) async fn start(&self, spec: &StartSpec) -> Result<String, StartFailure> {
+        let Workload::Docker(image) = &spec.workload else { return Err(StartFailure::NoDriver) };
+        let docker = self.client()?;
+        if let Some(port) = ports::taken(&spec.ports, spec.address) {
+            return Err(StartFailure::PortTaken(port));
+        }
+        let name = format!("dunlin-{}-{}", spec.alloc, spec.attempt);
+        let create = || {
+            let options = CreateContainerOptionsBuilder::default().name(&name).build();
+            call(docker.create_container(Some(options), self.body(spec, image)))
+        };
+        let created = match create().await {
+            Err(error) if status(&error) == Some(404) => {
+                pull(&docker, &image.image).await?;
+                create().await
+            }
+            Err(error) if status(&error) == Some(409) => {
+                // A start that an earlier agent began and did not finish; the name says that it is this very attempt.
+                self.remove(&name).await;
+                create().await
+            }
+            created => created,
+        };
+        let id = created.map_err(|error| refused(&error, spec))?.id;
+        match call(docker.start_container(&id, None::<StartContainerOptions>)).await {
+            Ok(()) => Ok(id),
+            Err(error) => {
+                self.remove(&id).await;
+                Err(refused(&error, spec))
+            }
+        }
+    }
+
+    fn body(&self, spec: &StartSpec, image: &Image) -> ContainerCreateBody {
+        let mut bindings = PortMap::new();
+        for port in &spec.ports {
+            let key = format!("{}/{}", port.inner, port.protocol.as_str());
+            let binding =
+                PortBinding { host_ip: Some(spec.address.to_string()), host_port: Some(port.outer.to_string()) };
+            bindings.entry(key).or_default().get_or_insert_default().push(binding);
+        }
+        // Docker's own default keeps output for ever.
+        let log_options = [("max-size", "10m"), ("max-file", "2")];
+        let log_config = HostConfigLogConfig {
+            typ: Some("json-file".into()),
+            config: Some(log_options.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+        };
+        let labels = [
+            ("cluster", self.cluster.to_string()),
+            ("node", self.node.to_string()),
+            ("alloc", spec.alloc.to_string()),
+            ("replica", spec.replica.to_string()),
+            ("attempt", spec.attempt.to_string()),
+        ];
+        ContainerCreateBody {
+            image: Some(image.image.clone()),
+            cmd: image.command.clone(),
+            entrypoint: image.entrypoint.clone(),
+            working_dir: image.working_dir.clone(),
+            env: Some(spec.environment.iter().map(|(key, value)| format!("{key}={value}")).collect()),
+            labels: Some(labels.into_iter().map(|(key, value)| (format!("{LABEL}{key}"), value)).collect()),
+            exposed_ports: Some(bindings.keys().cloned().collect()),
+            stop_signal: Some(spec.stop.signal.clone()),
+            host_config: Some(HostConfig {
+                port_bindings: Some(bindings),
+                log_config: Some(log_config),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    /// Comes back when a container has ended, however long that takes and whether or not the engine restarts meanwhile.
+    pub(super) async fn end(&self, id: &str) -> Exit {
+        loop {
+            if let Ok(docker) = self.client() {
+                let mut waiting = std::pin::pin!(docker.wait_container(id, None::<WaitContainerOptions>));
+                match waiting.next().await {
+                    Some(Ok(ended)) => return exit(ended.status_code),
+                    Some(Err(Error::DockerContainerWaitError { code, .. })) => return exit(code),
+                    Some(Err(error)) if status(&error) == Some(404) => return Exit::Lost,
+                    Some(Err(_)) | None => {}
+                }
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Sends a signal. A container that has ended or is gone needs none.
+    pub(super) async fn signal(&self, id: &str, signal: &str) {
+        let Ok(docker) = self.client() else { return };
+        let options = KillContainerOptionsBuilder::default().signal(signal).build();
+        match call(docker.kill_container(id, Some(options))).await {
+            Err(error) if !matches!(status(&error), Some(404 | 409)) => {
+                tracing::warn!(id, signal, %error, "the engine did not send a signal");
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends and removes a container.
+    pub(super) async fn remove(&self, id: &str) {
+        let Ok(docker) = self.client() else { return };
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match call(docker.remove_container(id, Some(options))).await {
+            Err(error) if !matches!(status(&error), Some(404 | 409)) => {
+                tracing::warn!(id, %error, "the engine did not remove a container");
+            }
+            _ => {}
+        }
+    }
+
+    /// Containers of this node, running or not: all, or an allocation's; by allocation and attempt.
+    pub(super) async fn list(&self, alloc: Option<AllocId>) -> Result<Vec<Found>, StartFailure> {
+        let docker = self.client()?;
+        let mut labels = vec![format!("{LABEL}cluster={}", self.cluster), format!("{LABEL}node={}", self.node)];
+        labels.extend(alloc.map(|alloc| format!("{LABEL}alloc={alloc}")));
+        let filters = HashMap::from([("label".to_owned(), labels)]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let listed = call(docker.list_containers(Some(options)));
+        let mut found: Vec<Found> =
+            listed.await.map_err(|error| StartFailure::Other(error.to_string()))?.iter().filter_map(read).collect();
+        found.sort_by_key(|found| (found.alloc, found.attempt));
+        Ok(found)
+    }
+
+    /// How a container ended; none while it runs.
+    pub(super) async fn ended(&self, id: &str) -> Option<Exit> {
+        let Ok(docker) = self.client() else { return Some(Exit::Lost) };
+        match call(docker.inspect_container(id, None::<bollard::query_parameters::InspectContainerOptions>)).await {
+            Ok(container) => {
+                let state = container.state.unwrap_or_default();
+                let never_ran = state.started_at.as_deref().is_none_or(|at| at.starts_with("0001-"));
+                match state.running {
+                    Some(true) => None,
+                    _ if never_ran => Some(Exit::Lost),
+                    _ => Some(state.exit_code.map_or(Exit::Lost, exit)),
+                }
+            }
+            Err(_) => Some(Exit::Lost),
+        }
+    }
+
+    /// A container's output.
+    pub(super) fn output(
+        &self,
+        id: &str,
+        follow: bool,
+        tail: Option<usize>,
+    ) -> Option<impl Stream<Item = Bytes> + Send + use<>> {
+        let docker = self.client().ok()?;
+        let tail = tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).follow(follow).tail(&tail).build();
+        let pieces = docker.logs(id, Some(options));
+        Some(pieces.take_while(|piece| std::future::ready(piece.is_ok())).filter_map(async |piece| {
+            // An error ends the output above.
+            piece.ok().map(bollard::container::LogOutput::into_bytes)
+        }))
+    }
+}
+
+async fn pull(docker: &Docker, image: &str) -> Result<(), StartFailure> {
+    let tagged = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+    // Without a tag the API would pull every one there is.
+    let reference = if tagged { image.to_owned() } else { format!("{image}:latest") };
+    let options = CreateImageOptionsBuilder::default().from_image(&reference).build();
+    let pulled = timeout(PULL, async {
+        let mut progress = std::pin::pin!(docker.create_image(Some(options), None, None));
+        while let Some(step) = progress.next().await {
+            step?;
+        }
+        Ok::<(), Error>(())
+    });
+    let why = match pulled.await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => text(&error),
+        Err(_) => format!("no end after {PULL:?}"),
+    };
+    Err(StartFailure::Other(format!(
+        "image {image} is not on this node and could not be pulled ({why}): check its name, or load it here (docker load)"
+    )))
+}
+
+async fn call<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(CALL, call).await.unwrap_or(Err(Error::RequestTimeoutError))
+}
+
+fn exit(code: i64) -> Exit {
+    i32::try_from(code).map_or(Exit::Lost, Exit::Code)
+}
+
+fn status(error: &Error) -> Option<u16> {
+    match error {
+        Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+fn text(error: &Error) -> String {
+    match error {
+        Error::DockerResponseServerError { message, .. } => message.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn refused(error: &Error, spec: &StartSpec) -> StartFailure {
+    let said = text(error);
+    let taken = said.contains("port is already allocated") || said.contains("address already in use");
+    let port = spec.ports.iter().find(|port| said.contains(&format!(":{}", port.outer)));
+    match port {
+        Some(port) if taken => StartFailure::PortTaken(port.outer),
+        _ => StartFailure::Other(format!("the container engine refused: {said}")),
+    }
+}
+
+fn read(container: &ContainerSummary) -> Option<Found> {
+    let labels = container.labels.as_ref()?;
+    let label = |name: &str| labels.get(&format!("{LABEL}{name}"));
+    Some(Found {
+        alloc: AllocId::parse(label("alloc")?)?,
+        attempt: label("attempt")?.parse().ok()?,
+        id: container.id.clone()?,
+    })
+}

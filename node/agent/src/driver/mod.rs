@@ -1,0 +1,343 @@
+//! The drivers: what really starts and stops allocations on this node, behind the core's contract
+//! ([`DriverCommand`] in, [`DriverEvent`] out).
+//!
+//! [`Drivers`] hands each command to its allocation's own task; no command waits for another allocation's. Processes run
+//! under keepers ([`crate::keep`], [`exec`](self)), containers under an engine. Everything that runs belongs to one node
+//! of one cluster and says so (in its specification, its labels, its control group): nothing else is ever touched.
+//!
+//! Never here: decisions. What to restart, when, with which back-off, and what a failed probe means is the core's.
+
+pub(crate) mod cgroup;
+mod container;
+mod docker;
+mod exec;
+mod link;
+mod logs;
+mod place;
+mod ports;
+mod probe;
+mod runner;
+mod signal;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use std::{fmt, io};
+
+use bytes::Bytes;
+use dunlin_core::face::{Adopted, DriverCommand, DriverEvent, ProbeOutcome, StartSpec};
+use dunlin_gossip::id::{ClusterId, NodeId};
+use dunlin_gossip::model::{AllocId, DriverKind, Probe, StopPolicy, Workload};
+use futures_util::StreamExt;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+
+use container::Container;
+use docker::Engine;
+use exec::Exec;
+use place::Place;
+use runner::{Runner, Taken};
+
+/// Probes that run at a time; more wait for their turn.
+const MAX_PROBES: usize = 64;
+/// How often the engine is looked for.
+const LOOK_FOR_ENGINE: Duration = Duration::from_secs(5);
+/// Allocations that are adopted at a time.
+const MAX_ADOPTING: usize = 32;
+/// Pieces of a log on their way to a reader that is slow.
+const LOG_QUEUE: usize = 16;
+
+/// What the drivers need to know.
+#[derive(Clone, Debug)]
+pub struct DriversConfig {
+    /// Files are kept below `allocs` in this directory.
+    pub data_dir: PathBuf,
+    /// Whose workloads these are.
+    pub cluster: ClusterId,
+    /// Whose workloads these are.
+    pub node: NodeId,
+    /// The program that has the hidden `keep` subcommand: this one (`std::env::current_exe`).
+    pub keeper: PathBuf,
+}
+
+/// What an allocation's task is told.
+#[derive(Debug)]
+enum Order {
+    Start(Box<StartSpec>),
+    Stop(StopPolicy),
+    Forget,
+}
+
+/// How to reach an allocation's task.
+#[derive(Debug)]
+struct Task {
+    kind: DriverKind,
+    /// Not bounded, since a stop must never be lost and the core has only a few orders about one allocation open.
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+struct Shared {
+    exec: Arc<Exec>,
+    engine: Arc<Engine>,
+    engine_answers: AtomicBool,
+    tasks: Mutex<BTreeMap<AllocId, Task>>,
+    probes: Semaphore,
+    events: mpsc::Sender<DriverEvent>,
+    runtime: Handle,
+}
+
+/// The drivers of one node. Dropping them ends their tasks and leaves everything running, for the next to adopt.
+pub struct Drivers {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Drivers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drivers").field("kinds", &self.kinds()).finish_non_exhaustive()
+    }
+}
+
+impl Drivers {
+    /// Starts them and begins to look for what earlier agents left; `events` gets [`DriverEvent::Adopted`] exactly once,
+    /// before anything else.
+    ///
+    /// # Errors
+    /// If the directory for the allocations' files cannot be made.
+    pub async fn start(config: DriversConfig, events: mpsc::Sender<DriverEvent>) -> io::Result<Self> {
+        let DriversConfig { data_dir, cluster, node, keeper } = config;
+        let place = Place::new(&data_dir, cluster, node)?;
+        let exec = Arc::new(Exec::new(place, cluster, node, keeper, events.clone()));
+        let engine = Arc::new(Engine::new(cluster, node));
+        let engine_answers = AtomicBool::new(engine.look().await);
+        let shared = Arc::new(Shared {
+            exec,
+            engine,
+            engine_answers,
+            tasks: Mutex::default(),
+            probes: Semaphore::new(MAX_PROBES),
+            events,
+            runtime: Handle::current(),
+        });
+        shared.runtime.spawn(attend(Arc::downgrade(&shared)));
+        Ok(Self { shared })
+    }
+
+    /// Takes a command; never waits. What it leads to comes as events.
+    pub fn command(&self, command: DriverCommand) {
+        match command {
+            DriverCommand::Start(spec) => self.shared.order(spec.alloc, Order::Start(spec)),
+            DriverCommand::Stop { alloc, stop } => self.shared.order(alloc, Order::Stop(stop)),
+            DriverCommand::Forget { alloc } => self.shared.order(alloc, Order::Forget),
+            DriverCommand::Probe { alloc, token, probe, ports, address, timeout } => {
+                let target = probe::Target { ports, address, found: None };
+                let shared = Arc::clone(&self.shared);
+                self.shared.runtime.spawn(async move {
+                    let outcome = shared.probe(alloc, &probe, target, timeout).await;
+                    shared.tell(DriverEvent::Probed { alloc, token, outcome }).await;
+                });
+            }
+        }
+    }
+
+    /// The drivers that answer now.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<DriverKind> {
+        self.shared.kinds()
+    }
+
+    /// The output of an allocation, errors in between as they came, over all of its runs as far back as it is kept: all
+    /// of it or the last lines. The channel closes at the end; following, when the allocation is forgotten.
+    #[must_use]
+    pub fn logs(&self, alloc: AllocId, follow: bool, tail: Option<usize>) -> mpsc::Receiver<Bytes> {
+        let (to, from) = mpsc::channel(LOG_QUEUE);
+        let kind = self.shared.tasks().get(&alloc).map(|task| task.kind);
+        match kind {
+            Some(DriverKind::Docker) => {
+                let engine = Arc::clone(&self.shared.engine);
+                self.shared.runtime.spawn(container::send(engine, alloc, follow, tail, to));
+            }
+            Some(DriverKind::Exec) | None => {
+                let place = self.shared.exec.place.clone();
+                self.shared.runtime.spawn(logs::send(place, alloc, follow, tail, to));
+            }
+        }
+        from
+    }
+}
+
+/// Adopts, then watches whether the engine comes or goes.
+async fn attend(drivers: Weak<Shared>) {
+    let Some((exec, engine)) = drivers.upgrade().map(|shared| (Arc::clone(&shared.exec), Arc::clone(&shared.engine)))
+    else {
+        return;
+    };
+    let (processes, containers) = tokio::join!(find_processes(exec), find_containers(&engine));
+    let Some(shared) = drivers.upgrade() else { return };
+    shared.take_over(processes, containers).await;
+    drop(shared);
+    loop {
+        tokio::time::sleep(LOOK_FOR_ENGINE).await;
+        let answers = engine.look().await;
+        let Some(shared) = drivers.upgrade() else { return };
+        if shared.engine_answers.swap(answers, Ordering::Relaxed) != answers {
+            if answers {
+                shared.remove_unknown().await;
+            }
+            shared.tell(DriverEvent::Drivers(shared.kinds())).await;
+        }
+    }
+}
+
+async fn find_processes(exec: Arc<Exec>) -> Vec<Taken> {
+    let place = exec.place.clone();
+    let found = tokio::task::spawn_blocking(move || place.scan()).await.unwrap_or_default();
+    let taken = futures_util::stream::iter(found).map(|found| Runner::adopt(Arc::clone(&exec), found));
+    taken.buffer_unordered(MAX_ADOPTING).collect().await
+}
+
+/// The last container of each allocation.
+async fn find_containers(engine: &Engine) -> Vec<docker::Found> {
+    let found = engine.list(None).await.unwrap_or_default();
+    // By allocation and attempt: the last one stays.
+    let last: BTreeMap<AllocId, docker::Found> = found.into_iter().map(|found| (found.alloc, found)).collect();
+    last.into_values().collect()
+}
+
+/// Takes a task off the books, unless an order waits for it.
+fn retire(shared: &Arc<Shared>) -> impl Fn(AllocId, &mpsc::UnboundedReceiver<Order>) -> bool + Send + use<> {
+    let shared = Arc::downgrade(shared);
+    move |alloc, orders| {
+        let Some(shared) = shared.upgrade() else { return true };
+        let mut tasks = shared.tasks();
+        let idle = orders.is_empty();
+        if idle {
+            tasks.remove(&alloc);
+        }
+        idle
+    }
+}
+
+impl Shared {
+    fn tasks(&self) -> MutexGuard<'_, BTreeMap<AllocId, Task>> {
+        // The map is whole between any two statements that hold the lock.
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kinds(&self) -> Vec<DriverKind> {
+        let docker = self.engine_answers.load(Ordering::Relaxed).then_some(DriverKind::Docker);
+        [DriverKind::Exec].into_iter().chain(docker).collect()
+    }
+
+    /// Every task can be ordered before the core hears of it, and says something only after.
+    async fn take_over(self: &Arc<Self>, processes: Vec<Taken>, containers: Vec<docker::Found>) {
+        let mut adopted = Vec::new();
+        let mut runners = Vec::new();
+        let mut tasks = Vec::new();
+        for Taken { runner, alloc, attempt, exit } in processes {
+            adopted.push(Adopted { alloc, attempt, instance: None, exit });
+            runners.push((runner, self.enlist(&mut self.tasks(), alloc, DriverKind::Exec)));
+        }
+        for found in containers {
+            let (alloc, attempt) = (found.alloc, found.attempt);
+            let mut task = self.container(alloc);
+            let exit = task.adopt(found).await;
+            adopted.push(Adopted { alloc, attempt, instance: None, exit });
+            tasks.push((task, self.enlist(&mut self.tasks(), alloc, DriverKind::Docker)));
+        }
+        adopted.sort_by_key(|adopted| adopted.alloc);
+        self.tell(DriverEvent::Adopted(adopted)).await;
+        for (runner, inbox) in runners {
+            self.runtime.spawn(runner.run(inbox, retire(self)));
+        }
+        for (task, inbox) in tasks {
+            self.runtime.spawn(task.run(inbox, retire(self)));
+        }
+    }
+
+    /// An engine that comes after the list was told may have containers that are not on it: nobody claims them.
+    async fn remove_unknown(&self) {
+        for found in self.engine.list(None).await.unwrap_or_default() {
+            let known = self.tasks().contains_key(&found.alloc);
+            if !known {
+                tracing::warn!(alloc = %found.alloc, "a container that nobody claims was removed");
+                self.engine.remove(&found.id).await;
+            }
+        }
+    }
+
+    fn container(&self, alloc: AllocId) -> Container {
+        Container::new(Arc::clone(&self.engine), self.events.clone(), alloc)
+    }
+
+    fn enlist(
+        &self,
+        tasks: &mut BTreeMap<AllocId, Task>,
+        alloc: AllocId,
+        kind: DriverKind,
+    ) -> mpsc::UnboundedReceiver<Order> {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        if tasks.insert(alloc, Task { kind, orders }).is_some() {
+            tracing::warn!(%alloc, "its task was replaced");
+        }
+        inbox
+    }
+
+    async fn tell(&self, event: DriverEvent) {
+        // Without a listener the agent is ending.
+        let _ending = self.events.send(event).await;
+    }
+
+    fn order(self: &Arc<Self>, alloc: AllocId, order: Order) {
+        let mut tasks = self.tasks();
+        let order = match tasks.get(&alloc) {
+            Some(task) => match task.orders.send(order) {
+                Ok(()) => return,
+                // Its task is gone without having retired: only a panic does that.
+                Err(refused) => refused.0,
+            },
+            None => order,
+        };
+        let kind = match &order {
+            Order::Start(spec) if matches!(spec.workload, Workload::Docker(_)) => DriverKind::Docker,
+            // What nobody knows is stopped and forgotten alike by both.
+            Order::Start(_) | Order::Stop(_) | Order::Forget => DriverKind::Exec,
+        };
+        tasks.remove(&alloc);
+        let inbox = self.enlist(&mut tasks, alloc, kind);
+        if let Some(task) = tasks.get(&alloc) {
+            // Cannot fail: the other end is in the line above.
+            let _sent = task.orders.send(order);
+        }
+        drop(tasks);
+        match kind {
+            DriverKind::Exec => {
+                self.runtime.spawn(Runner::new(Arc::clone(&self.exec), alloc).run(inbox, retire(self)));
+            }
+            DriverKind::Docker => {
+                self.runtime.spawn(self.container(alloc).run(inbox, retire(self)));
+            }
+        }
+    }
+
+    async fn probe(
+        &self,
+        alloc: AllocId,
+        probe: &Probe,
+        mut target: probe::Target,
+        patience: Duration,
+    ) -> ProbeOutcome {
+        let tried = tokio::time::timeout(patience, async {
+            let turn = self.probes.acquire().await;
+            if matches!(probe, Probe::Command(_)) {
+                let place = self.exec.place.clone();
+                target.found = tokio::task::spawn_blocking(move || place.find(alloc)).await.ok().flatten();
+            }
+            let outcome = probe::run(probe, &target, patience).await;
+            drop(turn);
+            outcome
+        });
+        tried.await.unwrap_or_else(|_| ProbeOutcome::Failed(format!("no answer within {patience:?}")))
+    }
+}

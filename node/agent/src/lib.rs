@@ -1,0 +1,26 @@
+//! The agent: a tokio shell around the node's pure core.
+//!
+//! One loop owns the core and everything that it decides (`run`); around it stand the disk's thread, the network, the
+//! drivers, the name server and the API, each of which speaks with the loop through one bounded channel. The agent
+//! decides nothing about placement, membership or names: it carries inputs to the core and does what the core puts out.
+//!
+//! Reading order: [`settings`], [`setup`], `start`, `run`, [`disk`], [`api`], [`driver`], [`keep`].
+
+mod admit;
+pub mod api;
+pub mod clock;
+pub mod disk;
+pub mod driver;
+mod events;
+pub mod host;
+pub mod keep;
+pub mod lock;
+mod names;
+mod read;
+mod relay;
+mod run;
+pub mod settings;
+pub mod setup;
+mod start;
+
+pub use start::{AgentError, run};

@@ -1,0 +1,211 @@
+//! From settings to a running agent, and back to nothing.
+//!
+//! Order matters: the directory's lock, then who we are, then the disk with this boot's generation durable, and only then
+//! the first socket. The API opens last, so that whoever reaches it reaches a node.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use dunlin_core::Node;
+use dunlin_core::face::{EventKind, NodeConfig, Outputs};
+use dunlin_dns::DnsError;
+use dunlin_gossip::face::{Boot, NoticeLevel};
+use dunlin_gossip::model::NodeHeader;
+use dunlin_gossip::rng::Seed;
+use dunlin_net::{Net, NetConfig, NetError};
+use tokio::net::lookup_host;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::api::call::Door;
+use crate::api::{Api, ApiError};
+use crate::disk::{self, Disk, DiskError, Loaded};
+use crate::driver::{Drivers, DriversConfig};
+use crate::lock::{DataLock, LockError};
+use crate::names::Names;
+use crate::run::{Agent, End, Parts, Sources};
+use crate::settings::Settings;
+use crate::setup::{self, Membership, SetupError};
+use crate::{clock, host};
+
+/// Events of the network that wait for the loop.
+const NET_QUEUE: usize = 4_096;
+/// Events of drivers that wait for the loop.
+const DRIVER_QUEUE: usize = 1_024;
+/// For blocking work that is still under way at the end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Why the agent does not run (any more). What it started runs on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The data directory.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Who we are.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The state.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The port.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// DNS.
+    #[error(transparent)]
+    Dns(#[from] DnsError),
+    /// The API's socket.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The system refuses something elementary.
+    #[error("the system refuses {what}: {source}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The core says that this agent must not go on.
+    #[error("the agent stops: {0}")]
+    Fatal(String),
+}
+
+/// How an agent ended well.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// Its disk was older than what peers know of it: once more from the beginning, now.
+    StartAnew,
+}
+
+/// Runs an agent until SIGTERM or SIGINT. One thread suffices: nothing on it ever waits or computes for long.
+///
+/// # Errors
+/// [`AgentError`], in one line with the remedy.
+pub fn run(settings: Settings) -> Result<(), AgentError> {
+    let _lock = DataLock::take(&settings.data_dir)?;
+    loop {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|source| AgentError::System { what: "a runtime", source })?;
+        let ended = runtime.block_on(agent(&settings))?;
+        // Whatever still hangs on a file or a child must not hold the agent up.
+        runtime.shutdown_timeout(LAST_WORDS);
+        match ended {
+            Ended::Stopped => return Ok(()),
+            Ended::StartAnew => {}
+        }
+    }
+}
+
+async fn agent(settings: &Settings) -> Result<Ended, AgentError> {
+    let system = |what| move |source| AgentError::System { what, source };
+    let terminate = signal(SignalKind::terminate()).map_err(system("a signal handler"))?;
+    let interrupt = signal(SignalKind::interrupt()).map_err(system("a signal handler"))?;
+    let membership = setup::member(settings).await?;
+    let cluster = membership.credentials.cluster;
+    let (disk, loaded) = Disk::open(&settings.data_dir, cluster, clock::wall())?;
+    let seed = seed().map_err(system("randomness"))?;
+
+    let (net_events, net_queue) = mpsc::channel(NET_QUEUE);
+    let config = NetConfig {
+        bind: settings.bind,
+        keys: membership.keys.clone(),
+        credentials: membership.credentials.clone(),
+        generation: loaded.generation,
+    };
+    let net = Net::start(config, net_events).await?;
+    let at = settings.reachable_at(net.local_addr(), first_seed(settings).await);
+    let names = Names::start(settings, cluster, seed.split("names")).await?;
+    let (driver_events, driver_queue) = mpsc::channel(DRIVER_QUEUE);
+    let drivers = Drivers::start(
+        DriversConfig {
+            data_dir: settings.data_dir.clone(),
+            cluster,
+            node: membership.keys.id(),
+            keeper: settings.keeper.clone(),
+        },
+        driver_events,
+    )
+    .await
+    .map_err(system("the allocations' directory"))?;
+
+    let (door, calls) = Door::new();
+    let api = Api::open(settings, &membership, net.clone(), door, at)?;
+    let mut sources =
+        Sources { net: net_queue, drivers: driver_queue, calls, disk: disk.progress(), terminate, interrupt };
+    let skipped = loaded.skipped.clone();
+    let (node, first) = core(settings, &membership, &drivers, loaded, at, seed);
+    let mut agent = Agent::new(Parts { membership, net, disk, drivers, names }, node, first);
+    for what in skipped {
+        let text = format!("an unreadable entry of the state file was left out: {what}");
+        agent.tell(NoticeLevel::Warn, EventKind::Node, text);
+    }
+    let api = api.serve(std::sync::Arc::clone(&agent.drivers));
+    tracing::info!(node = %agent.me, name = %settings.name, %cluster, %at, "the node is up");
+
+    let end = agent.run(&mut sources).await;
+    api.stop();
+    agent.net.close().await;
+    agent.names.stop().await;
+    drop(agent.disk);
+    match end {
+        End::Stopped => Ok(Ended::Stopped),
+        End::Fatal(text) => Err(AgentError::Fatal(text)),
+        End::DiskIsOld(newest) => {
+            tracing::warn!("this node's disk is older than what its peers know of it; starting anew");
+            disk::raise(&settings.data_dir, cluster, newest)?;
+            Ok(Ended::StartAnew)
+        }
+    }
+}
+
+fn core(
+    settings: &Settings,
+    membership: &Membership,
+    drivers: &Drivers,
+    loaded: Loaded,
+    at: SocketAddr,
+    seed: Seed,
+) -> (Node, Outputs) {
+    let header = NodeHeader {
+        name: settings.name.clone(),
+        addresses: vec![at],
+        service_address: at.ip(),
+        labels: settings.labels.clone(),
+        allocatable: settings.allocatable,
+        drivers: drivers.kinds(),
+        platform: host::platform(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        adopted: Vec::new(),
+    };
+    let config = NodeConfig {
+        me: membership.keys.id(),
+        cluster: membership.credentials.cluster,
+        header,
+        port_range: settings.ports.clone(),
+    };
+    let boot = Boot { records: loaded.records, first: loaded.first, generation: loaded.generation };
+    let mut out = Outputs::default();
+    let node = Node::new(config, boot, seed, clock::now(), clock::wall(), &mut out);
+    (node, out)
+}
+
+async fn first_seed(settings: &Settings) -> Option<SocketAddr> {
+    for seed in &settings.join {
+        if let Ok(mut found) = lookup_host(seed).await
+            && let Some(address) = found.next()
+        {
+            return Some(address);
+        }
+    }
+    None
+}
+
+/// The one draw from the system's generator.
+fn seed() -> std::io::Result<Seed> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(Seed(u64::from_be_bytes(bytes)))
+}
