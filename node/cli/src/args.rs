@@ -1,0 +1,349 @@
+//! What can be typed. Every option here is used; every command has an example in its help.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Run workloads on a flock of hosts that has no master.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dunlin",
+    version,
+    max_term_width = 100,
+    after_help = "Begin with:\n  dunlin demo                                  see it work on this machine\n  \
+                  dunlin init && dunlin agent                  the first node of a new cluster\n  \
+                  dunlin deploy -f compose.yaml --wait         run something\n\n\
+                  Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 3 timed out waiting."
+)]
+pub(crate) struct Typed {
+    /// The agent's data directory, where its socket is [default: /var/lib/dunlin as root, else ~/.local/share/dunlin]
+    #[arg(long, global = true, env = "DUNLIN_DATA_DIR", value_name = "D")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands, in the order in which people meet them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A real cluster on this machine: a workload, a killed node, names that follow
+    #[command(after_help = "Examples:\n  dunlin demo\n  dunlin demo --nodes 3 --json\n  dunlin demo --hold")]
+    Demo(Demo),
+    /// Make a new cluster: its CA, its id, its first node; prints the join command
+    #[command(after_help = "Examples:\n  dunlin init\n  dunlin init --name oslo --data-dir /srv/dunlin")]
+    Init(Init),
+    /// Run this host's node
+    #[command(
+        after_help = "Examples:\n  dunlin agent\n  dunlin agent --join 192.0.2.7:7400 --token-file token.txt\n  \
+                      dunlin agent --zone cellar --label disk=ssd --cpus 2 --memory 2G"
+    )]
+    Agent(Box<Agent>),
+    /// Run what a Compose file says
+    #[command(
+        after_help = "Examples:\n  dunlin deploy -f compose.yaml\n  dunlin deploy -f compose.yaml --stack shop --wait\n  \
+                      dunlin deploy -f compose.yaml --ack all"
+    )]
+    Deploy(Deploy),
+    /// Replicas: where they are and how they are
+    #[command(after_help = "Examples:\n  dunlin ps\n  dunlin ps shop/web\n  dunlin ps --json")]
+    Ps(Ps),
+    /// Stacks
+    #[command(after_help = "Example:\n  dunlin stacks --json")]
+    Stacks(Listing),
+    /// Services
+    #[command(after_help = "Example:\n  dunlin services")]
+    Services(Listing),
+    /// Nodes, their state and their room
+    #[command(after_help = "Example:\n  dunlin nodes")]
+    Nodes(Listing),
+    /// What happened, as this node saw it
+    #[command(after_help = "Examples:\n  dunlin events\n  dunlin events --follow")]
+    Events(Events),
+    /// Output of a service's replicas, from whichever node they run on
+    #[command(after_help = "Examples:\n  dunlin logs shop/web\n  dunlin logs -f web.2 --tail 100")]
+    Logs(Logs),
+    /// Change how many replicas a service has
+    #[command(after_help = "Example:\n  dunlin scale shop/web=5")]
+    Scale(Scale),
+    /// Stop a stack and forget it
+    #[command(after_help = "Example:\n  dunlin rm shop")]
+    Rm(Rm),
+    /// Tokens that let new nodes join
+    #[command(subcommand)]
+    Token(Token),
+    /// How this node sees itself and the flock
+    #[command(after_help = "Example:\n  dunlin status --json")]
+    Status(Listing),
+    /// Run the same code on thousands of virtual nodes
+    #[command(subcommand)]
+    Sim(Sim),
+    /// A completion script for a shell
+    #[command(after_help = "Example:\n  dunlin completions bash > /etc/bash_completion.d/dunlin")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// A small HTTP server to try things with: answers with who it is; `/health` says ok
+    #[command(after_help = "Example:\n  PORT=8080 dunlin hello")]
+    Hello,
+    /// Internal: ends a demo's processes when the demo ends, however it ends
+    #[command(hide = true)]
+    DemoGuard {
+        /// The demo's directory
+        dir: PathBuf,
+    },
+    /// Internal: parent of one workload
+    #[command(hide = true)]
+    Keep {
+        /// As the agent gives them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+/// `dunlin demo`
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// How many nodes
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(3..=20))]
+    pub(crate) nodes: u8,
+    /// Keep it running until Ctrl-C, to look around
+    #[arg(long)]
+    pub(crate) hold: bool,
+    /// Print one JSON document instead of the story
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `dunlin init`
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// This node's name [default: the host's name]
+    #[arg(long, value_name = "N")]
+    pub(crate) name: Option<String>,
+    /// Address and port at which other nodes will reach this one, for the join command
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) advertise: Option<SocketAddr>,
+    /// How long the printed join token is good, in hours
+    #[arg(long, default_value_t = 24, value_name = "H")]
+    pub(crate) token_hours: u32,
+    /// One JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `dunlin agent`. Everything can also stand in a TOML file (`--config`) under the same names; what is typed wins.
+#[derive(Debug, Args)]
+pub(crate) struct Agent {
+    /// A node to join by; repeat for more. Host names are resolved again at each try
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) join: Vec<String>,
+    /// The join token; better --token-file or DUNLIN_TOKEN, which other users of the host cannot see
+    #[arg(long, env = "DUNLIN_TOKEN", hide_env_values = true, value_name = "T")]
+    pub(crate) token: Option<String>,
+    /// A file with the join token
+    #[arg(long, value_name = "F", conflicts_with = "token")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// This node's name [default: the host's name]
+    #[arg(long, value_name = "N")]
+    pub(crate) name: Option<String>,
+    /// Where to listen for other nodes, UDP [default: 0.0.0.0:7400]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) bind: Option<SocketAddr>,
+    /// Where other nodes reach this one [default: the bound address, or this host's address towards the first seed]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) advertise: Option<SocketAddr>,
+    /// Where to answer DNS, UDP and TCP; repeat for more [default: 127.0.0.1:7453]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) dns: Vec<SocketAddr>,
+    /// The zone of names [default: dunlin.internal]
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) domain: Option<String>,
+    /// A label of this node; repeat for more
+    #[arg(long, value_name = "K=V")]
+    pub(crate) label: Vec<String>,
+    /// The zone that this node is in; the label `zone`
+    #[arg(long, value_name = "Z")]
+    pub(crate) zone: Option<String>,
+    /// CPUs to give to workloads [default: all that this agent may use]
+    #[arg(long, value_name = "N")]
+    pub(crate) cpus: Option<String>,
+    /// Memory to give to workloads, as 512M or 4G [default: all that this agent may use]
+    #[arg(long, value_name = "N")]
+    pub(crate) memory: Option<String>,
+    /// Range of ports for workloads that leave the choice to the node [default: 20000-32000]
+    #[arg(long, value_name = "A-B")]
+    pub(crate) ports: Option<String>,
+    /// A TOML file with the same options
+    #[arg(long, value_name = "F")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// How durable a write must be before it is answered.
+#[derive(Debug, Args)]
+pub(crate) struct Durability {
+    /// How many nodes must have it on disk, this one included, or `all` [default: one more, where there is one]
+    #[arg(long, value_name = "K")]
+    pub(crate) ack: Option<String>,
+    /// How long to wait, in seconds
+    #[arg(long, default_value_t = 60, value_name = "S")]
+    pub(crate) timeout: u32,
+}
+
+/// `dunlin deploy`
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// The Compose file; `-` reads standard input
+    #[arg(short, long, default_value = "compose.yaml", value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The stack's name [default: the file's `name:`, or its folder's name]
+    #[arg(long, value_name = "S")]
+    pub(crate) stack: Option<String>,
+    /// Wait until every replica is ready
+    #[arg(long)]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) durability: Durability,
+    /// One JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `dunlin ps`
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// Only this stack, service or replica: shop, shop/web, web.2
+    pub(crate) what: Option<String>,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+/// Options of every listing.
+#[derive(Debug, Args)]
+pub(crate) struct Listing {
+    /// One JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Wait until this node holds the write whose reply carried this stamp
+    #[arg(long, value_name = "HLC")]
+    pub(crate) at_least: Option<u64>,
+}
+
+/// `dunlin events`
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Go on until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// One JSON document; with --follow one a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `dunlin logs`
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// A service or one replica: shop/web, web, web.2
+    pub(crate) what: String,
+    /// Go on until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only the last lines
+    #[arg(long, value_name = "N")]
+    pub(crate) tail: Option<usize>,
+}
+
+/// `dunlin scale`
+#[derive(Debug, Args)]
+pub(crate) struct Scale {
+    /// Which service, and how many
+    #[arg(value_name = "SERVICE=N")]
+    pub(crate) what: String,
+    #[command(flatten)]
+    pub(crate) durability: Durability,
+    /// One JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `dunlin rm`
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// Which stack
+    pub(crate) stack: String,
+    #[command(flatten)]
+    pub(crate) durability: Durability,
+    /// One JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `dunlin token`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token and print the join command
+    #[command(after_help = "Example:\n  dunlin token create --label attic --hours 1")]
+    Create {
+        /// What it is for
+        #[arg(long, default_value = "")]
+        label: String,
+        /// How long it is good
+        #[arg(long, default_value_t = 24, value_name = "H")]
+        hours: u32,
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tokens, without their secrets
+    Ls(Listing),
+    /// Make a token worthless
+    Rm {
+        /// Its id, from `dunlin token ls`
+        id: String,
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `dunlin sim`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sim {
+    /// Run a scenario; exits 1 if a promise was broken
+    #[command(
+        after_help = "Examples:\n  dunlin sim run kill-one --nodes 100\n  dunlin sim run lossy --seeds 1..100 --jobs 2\n  \
+                      dunlin sim run ./my-scenario.yaml --seed 7 --json"
+    )]
+    Run {
+        /// A built-in name (`dunlin sim list`) or a file
+        scenario: String,
+        /// Instead of the scenario's own number of nodes
+        #[arg(long, value_name = "N")]
+        nodes: Option<u32>,
+        /// One seed
+        #[arg(long, default_value_t = 1, value_name = "S", conflicts_with = "seeds")]
+        seed: u64,
+        /// Many seeds, both ends included
+        #[arg(long, value_name = "A..B")]
+        seeds: Option<String>,
+        /// How many seeds at a time
+        #[arg(long, default_value_t = 1, value_name = "J")]
+        jobs: usize,
+        /// One JSON document: an object for one seed, an array for many
+        #[arg(long)]
+        json: bool,
+    },
+    /// The built-in scenarios
+    List {
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// A built-in scenario's text
+    Show {
+        /// Its name
+        scenario: String,
+    },
+}

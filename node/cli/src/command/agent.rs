@@ -1,0 +1,210 @@
+//! `dunlin agent`: what was typed and what the configuration file says, made into complete settings.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::process::ExitCode;
+
+use dunlin_agent::host;
+use dunlin_agent::settings::{PORT, Settings};
+use dunlin_agent::setup::SetupError;
+use dunlin_gossip::model::{NodeName, Resources};
+use serde::Deserialize;
+
+use super::Done;
+use crate::args::Agent;
+use crate::failure::{Failure, Kind};
+
+/// The configuration file: the same names as on the command line.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct ConfigFile {
+    join: Vec<String>,
+    token_file: Option<std::path::PathBuf>,
+    name: Option<String>,
+    bind: Option<SocketAddr>,
+    advertise: Option<SocketAddr>,
+    dns: Vec<SocketAddr>,
+    domain: Option<String>,
+    label: Vec<String>,
+    zone: Option<String>,
+    cpus: Option<String>,
+    memory: Option<String>,
+    ports: Option<String>,
+}
+
+pub(super) fn run(args: &Agent, data_dir: &Path) -> Done {
+    let settings = settings(args, data_dir)?;
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("DUNLIN_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,hickory_server=warn")),
+        )
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    dunlin_agent::run(settings).map_err(|error| match &error {
+        dunlin_agent::AgentError::Setup(setup) => refused(setup),
+        other => Failure::failed(other.to_string()),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A refusal at the door: what was typed is wrong (exit code 2), or the world is (1).
+pub(super) fn refused(error: &SetupError) -> Failure {
+    let kind = match error {
+        SetupError::NoCluster { .. } | SetupError::NoToken | SetupError::Token(_) | SetupError::OtherCluster { .. } => {
+            Kind::Usage
+        }
+        SetupError::Lock(_)
+        | SetupError::Keys(_)
+        | SetupError::Disk(_)
+        | SetupError::Join(_)
+        | SetupError::AlreadyMember { .. }
+        | SetupError::KeysMissing { .. }
+        | SetupError::Leftover { .. } => Kind::Failed,
+    };
+    Failure::new(kind, error.to_string(), "")
+}
+
+fn settings(args: &Agent, data_dir: &Path) -> Result<Settings, Failure> {
+    let file = args.config.as_deref().map(config_file).transpose()?.unwrap_or_default();
+    let name = match args.name.as_ref().or(file.name.as_ref()) {
+        Some(text) => {
+            NodeName::new(text).map_err(|e| Failure::usage(format!("name {text}: {e}"), "dunlin agent --name oslo"))?
+        }
+        None => host::name(),
+    };
+    let bind = args.bind.or(file.bind).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], PORT)));
+    let dns = first_filled(&args.dns, file.dns);
+    let dns = if dns.is_empty() { vec![SocketAddr::from(([127, 0, 0, 1], 7453))] } else { dns };
+    let keeper = std::env::current_exe().map_err(|e| Failure::failed(format!("cannot find this binary: {e}")))?;
+    Ok(Settings {
+        data_dir: data_dir.to_owned(),
+        join: first_filled(&args.join, file.join),
+        token: token(args, file.token_file.as_deref())?,
+        name,
+        bind,
+        advertise: args.advertise.or(file.advertise),
+        dns,
+        domain: args.domain.clone().or(file.domain).unwrap_or_else(|| "dunlin.internal".to_owned()),
+        labels: labels(&first_filled(&args.label, file.label), args.zone.as_ref().or(file.zone.as_ref()))?,
+        allocatable: allocatable(
+            args.cpus.as_ref().or(file.cpus.as_ref()),
+            args.memory.as_ref().or(file.memory.as_ref()),
+        )?,
+        ports: ports(args.ports.as_deref().or(file.ports.as_deref()))?,
+        keeper,
+    })
+}
+
+fn first_filled<T: Clone>(typed: &[T], file: Vec<T>) -> Vec<T> {
+    if typed.is_empty() { file } else { typed.to_vec() }
+}
+
+fn config_file(path: &Path) -> Result<ConfigFile, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Failure::usage(format!("{}: {e}", path.display()), "name the file with --config F"))?;
+    // toml's message carries line, column and key.
+    toml::from_str(&text).map_err(|e| Failure::usage(format!("{}: {e}", path.display()), "correct the file"))
+}
+
+fn token(args: &Agent, file: Option<&Path>) -> Result<Option<String>, Failure> {
+    if let Some(token) = &args.token {
+        return Ok(Some(token.trim().to_owned()));
+    }
+    let Some(path) = args.token_file.as_deref().or(file) else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Failure::usage(format!("{}: {e}", path.display()), "dunlin token create > FILE on a member"))?;
+    Ok(Some(text.trim().to_owned()))
+}
+
+fn labels(pairs: &[String], zone: Option<&String>) -> Result<BTreeMap<String, String>, Failure> {
+    let mut labels = BTreeMap::new();
+    for pair in pairs {
+        let (key, value) = pair
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(|| Failure::usage(format!("label {pair}: expected K=V"), "dunlin agent --label disk=ssd"))?;
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    if let Some(zone) = zone {
+        labels.insert("zone".to_owned(), zone.clone());
+    }
+    Ok(labels)
+}
+
+fn allocatable(cpus: Option<&String>, memory: Option<&String>) -> Result<Resources, Failure> {
+    let found = host::capacity();
+    let cpu_milli = match cpus {
+        Some(text) => {
+            milli(text).ok_or_else(|| Failure::usage(format!("cpus {text}: expected a number"), "--cpus 1.5"))?
+        }
+        None => found.cpu_milli,
+    };
+    let memory_bytes = match memory {
+        Some(text) => {
+            bytes(text).ok_or_else(|| Failure::usage(format!("memory {text}: expected an amount"), "--memory 2G"))?
+        }
+        None => found.memory_bytes,
+    };
+    Ok(Resources { cpu_milli, memory_bytes })
+}
+
+/// `1.5` as 1,500; at most three decimals count.
+fn milli(text: &str) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    if part.len() > 3 || !part.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let part: u64 = format!("{part:0<3}").parse().ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(1_000)?.checked_add(part)
+}
+
+/// `512M`, `4G`, `1024` (bytes); units are powers of 1,024.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..)?.to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+fn ports(text: Option<&str>) -> Result<RangeInclusive<u16>, Failure> {
+    let Some(text) = text else { return Ok(20_000..=32_000) };
+    let parsed = text.split_once('-').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    match parsed {
+        Some((a, b)) if 0 < a && a <= b => Ok(a..=b),
+        _ => Err(Failure::usage(format!("ports {text}: expected A-B"), "--ports 20000-32000")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_read_without_floats() {
+        assert_eq!(milli("1.5"), Some(1_500));
+        assert_eq!(milli("2"), Some(2_000));
+        assert_eq!(milli("0.0001"), None);
+        assert_eq!(milli("-1"), None);
+        assert_eq!(bytes("512M"), Some(512 << 20));
+        assert_eq!(bytes("4GiB"), Some(4 << 30));
+        assert_eq!(bytes("64"), Some(64));
+        assert_eq!(bytes("12x"), None);
+        assert!(ports(Some("9-3")).is_err());
+    }
+
+    #[test]
+    fn a_configuration_file_with_an_unknown_key_is_refused() {
+        assert!(toml::from_str::<ConfigFile>("zone = \"a\"\nlabel = [\"k=v\"]").is_ok());
+        assert!(toml::from_str::<ConfigFile>("zonne = \"a\"").is_err());
+    }
+}

@@ -1,0 +1,73 @@
+//! `dunlin events`: what happened, as this node saw it.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::Done;
+use super::listing::text;
+use crate::args::Events;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::render;
+
+pub(super) fn run(client: &Client, args: &Events) -> Done {
+    if args.follow {
+        return follow(client, args.json);
+    }
+    let value: Value = client.get("events")?;
+    if args.json {
+        render::json(&value)?;
+    } else {
+        for event in value.as_array().into_iter().flatten() {
+            render::print_line(&line(event))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Server-sent events (WHATWG HTML section 9.2): only `data:` lines matter here.
+fn follow(client: &Client, json: bool) -> Done {
+    let stream = BufReader::new(client.stream("events?follow=true")?);
+    for read in stream.lines() {
+        let read = read.map_err(|e| Failure::failed(format!("the agent went away: {e}")))?;
+        let Some(data) = read.strip_prefix("data:") else { continue };
+        let event: Value = serde_json::from_str(data.trim()).map_err(|e| Failure::failed(e.to_string()))?;
+        render::print_line(&if json { event.to_string() } else { line(&event) })?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(event: &Value) -> String {
+    let at = event.get("at").and_then(Value::as_u64).unwrap_or(0);
+    format!("{}  {:<5} {:<10} {}", clock(at), text(event, "level"), text(event, "kind"), text(event, "text"))
+}
+
+/// Milliseconds since the Unix epoch as `2026-01-31T12:00:00.000Z` (days to date after Hinnant's `civil_from_days`).
+fn clock(ms: u64) -> String {
+    let (days, rest) = (ms / 86_400_000, ms % 86_400_000);
+    let z = days + 719_468;
+    let era = z / 146_097;
+    let doe = z % 146_097;
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + u64::from(month <= 2);
+    let (h, m, s, milli) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1_000 % 60, rest % 1_000);
+    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{milli:03}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right() {
+        assert_eq!(clock(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(clock(951_782_400_123), "2000-02-29T00:00:00.123Z");
+        assert_eq!(clock(1_795_219_199_000), "2026-11-20T23:59:59.000Z");
+    }
+}

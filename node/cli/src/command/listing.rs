@@ -1,0 +1,169 @@
+//! Listings: documents of the API as they are (`--json`), or as tables.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::Done;
+use crate::args::{Listing, Ps};
+use crate::client::Client;
+use crate::render::table::Table;
+use crate::render::{self, age, bytes};
+
+fn rows(client: &Client, path: &str, listing: &Listing) -> Result<Value, crate::failure::Failure> {
+    let path = listing.at_least.map_or_else(|| path.to_owned(), |hlc| format!("{path}?at_least={hlc}"));
+    client.get(&path)
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A field as text; `-` when it is absent or empty.
+pub(super) fn text(row: &Value, key: &str) -> String {
+    match row.get(key) {
+        Some(Value::String(text)) if !text.is_empty() => text.clone(),
+        Some(Value::Number(n)) => n.to_string(),
+        Some(Value::Bool(b)) => if *b { "yes" } else { "no" }.to_owned(),
+        Some(Value::Array(items)) if !items.is_empty() => {
+            items.iter().map(|i| i.as_str().map_or_else(|| i.to_string(), str::to_owned)).collect::<Vec<_>>().join(",")
+        }
+        _ => "-".to_owned(),
+    }
+}
+
+fn number(row: &Value, key: &str) -> u64 {
+    row.get(key).and_then(Value::as_u64).unwrap_or(0)
+}
+
+pub(super) fn nodes(client: &Client, args: &Listing) -> Done {
+    let value = rows(client, "nodes", args)?;
+    if args.json {
+        render::json(&value)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new(&["NAME", "STATE", "ADDRESS", "ZONE", "CPU", "MEMORY", "ALLOCS", "ID"]);
+    for row in list(&value) {
+        let me = if row.get("me").and_then(Value::as_bool) == Some(true) { " (this)" } else { "" };
+        let cpu = |key: &str| format!("{}.{}", number(row, key) / 1_000, number(row, key) % 1_000 / 100);
+        table.row(vec![
+            format!("{}{me}", text(row, "name")),
+            text(row, "state"),
+            text(row, "address"),
+            text(row, "zone"),
+            format!("{}/{}", cpu("cpu_reserved_milli"), cpu("cpu_milli")),
+            format!("{}/{}", bytes(number(row, "memory_reserved_bytes")), bytes(number(row, "memory_bytes"))),
+            text(row, "allocations"),
+            text(row, "id").chars().take(8).collect(),
+        ]);
+    }
+    table.print("no nodes")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn services(client: &Client, args: &Listing) -> Done {
+    let value = rows(client, "services", args)?;
+    if args.json {
+        render::json(&value)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new(&["SERVICE", "KIND", "READY", "UPDATED", "REVISION", "PORTS", "RUNS"]);
+    for row in list(&value) {
+        table.row(vec![
+            text(row, "service"),
+            text(row, "kind"),
+            format!("{}/{}", number(row, "ready"), number(row, "replicas_wanted")),
+            text(row, "updated"),
+            text(row, "revision").chars().take(8).collect(),
+            text(row, "ports"),
+            text(row, "workload"),
+        ]);
+    }
+    table.print("no services; deploy some with: dunlin deploy -f compose.yaml")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn stacks(client: &Client, args: &Listing) -> Done {
+    let value = rows(client, "stacks", args)?;
+    if args.json {
+        render::json(&value)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new(&["STACK", "SERVICES"]);
+    for row in list(&value) {
+        table.row(vec![text(row, "stack"), text(row, "services")]);
+    }
+    table.print("no stacks; deploy one with: dunlin deploy -f compose.yaml")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn ps(client: &Client, args: &Ps) -> Done {
+    let mut value = rows(client, "allocations", &args.listing)?;
+    if let (Some(what), Value::Array(items)) = (&args.what, &mut value) {
+        items.retain(|row| matches(&text(row, "replica"), what));
+    }
+    if args.listing.json {
+        render::json(&value)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new(&["REPLICA", "NODE", "PHASE", "READY", "AGE", "RESTARTS", "ENDPOINT", "DETAIL"]);
+    for row in list(&value) {
+        let since = number(row, "since_ms");
+        table.row(vec![
+            text(row, "replica"),
+            text(row, "node"),
+            text(row, "phase"),
+            text(row, "ready"),
+            if since == 0 { "-".to_owned() } else { age(since) },
+            text(row, "restarts"),
+            text(row, "endpoint"),
+            text(row, "detail"),
+        ]);
+    }
+    table.print("nothing runs; deploy something with: dunlin deploy -f compose.yaml")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// True if a replica (`shop/web.3`) is meant by a stack, a service with or without its stack, or a replica.
+pub(super) fn matches(replica: &str, what: &str) -> bool {
+    let (stack, rest) = replica.split_once('/').unwrap_or(("", replica));
+    let service = rest.rsplit_once('.').map_or(rest, |(service, _)| service);
+    what == stack || what == service || what == rest || what == replica || what == format!("{stack}/{service}")
+}
+
+pub(super) fn status(client: &Client, args: &Listing) -> Done {
+    let value = rows(client, "status", args)?;
+    if args.json {
+        render::json(&value)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Value::Object(fields) = &value else { return render::json(&value).map(|()| ExitCode::SUCCESS) };
+    for (key, field) in fields {
+        let shown = match field {
+            Value::Object(parts) => {
+                let parts = parts
+                    .iter()
+                    .map(|(k, v)| format!("{k} {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned)));
+                parts.collect::<Vec<_>>().join(", ")
+            }
+            _ => text(&value, key),
+        };
+        render::print_line(&format!("{:<16} {shown}", key.replace('_', " ")))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_may_say_stack_service_or_replica() {
+        for what in ["shop", "web", "web.3", "shop/web", "shop/web.3"] {
+            assert!(matches("shop/web.3", what), "{what}");
+        }
+        for what in ["we", "web.2", "other/web", "sho", "3"] {
+            assert!(!matches("shop/web.3", what), "{what}");
+        }
+    }
+}

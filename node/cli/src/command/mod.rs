@@ -1,0 +1,69 @@
+//! One file a command. Each ends in data, which [`render`](crate::render) prints.
+
+mod agent;
+pub(crate) mod deploy;
+mod events;
+mod hello;
+mod init;
+mod listing;
+mod logs;
+mod sim;
+mod token;
+mod write;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+
+use crate::args::{Command, Typed};
+use crate::client::Client;
+use crate::failure::Failure;
+
+/// What a command ends with.
+pub(crate) type Done = Result<ExitCode, Failure>;
+
+/// Does what was typed.
+///
+/// # Errors
+/// The command's [`Failure`], not yet printed.
+pub(crate) fn run(typed: Typed) -> Done {
+    let data_dir = typed.data_dir.unwrap_or_else(default_data_dir);
+    let client = Client::new(&data_dir);
+    match typed.command {
+        Command::Demo(args) => crate::demo::run(&args),
+        Command::DemoGuard { dir } => crate::demo::guard::run(&dir),
+        Command::Init(args) => init::run(&args, &data_dir),
+        Command::Agent(args) => agent::run(&args, &data_dir),
+        Command::Deploy(args) => deploy::run(&client, &args),
+        Command::Ps(args) => listing::ps(&client, &args),
+        Command::Stacks(args) => listing::stacks(&client, &args),
+        Command::Services(args) => listing::services(&client, &args),
+        Command::Nodes(args) => listing::nodes(&client, &args),
+        Command::Status(args) => listing::status(&client, &args),
+        Command::Events(args) => events::run(&client, &args),
+        Command::Logs(args) => logs::run(&client, &args),
+        Command::Scale(args) => write::scale(&client, &args),
+        Command::Rm(args) => write::rm(&client, &args),
+        Command::Token(args) => token::run(&client, &args),
+        Command::Sim(args) => sim::run(&args),
+        Command::Hello => hello::run(),
+        Command::Keep { arguments } => Ok(exit(dunlin_agent::keep::main(arguments))),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Typed::command(), "dunlin", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn exit(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+fn default_data_dir() -> PathBuf {
+    if nix::unistd::geteuid().is_root() {
+        return PathBuf::from("/var/lib/dunlin");
+    }
+    let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
+    home.join(".local/share/dunlin")
+}

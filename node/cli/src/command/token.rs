@@ -1,0 +1,47 @@
+//! `dunlin token`: tokens that let new nodes join.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use dunlin_agent::api::types::{NewToken, TokenBody, WrittenBody};
+use serde_json::Value;
+
+use super::listing::text;
+use super::{Done, write};
+use crate::args::Token;
+use crate::client::Client;
+use crate::render;
+use crate::render::table::Table;
+
+pub(super) fn run(client: &Client, args: &Token) -> Done {
+    match args {
+        Token::Create { label, hours, json } => {
+            let body = TokenBody { label: label.clone(), ttl_s: u64::from(*hours) * 3_600 };
+            let token: NewToken = client.post("tokens", &body, Duration::from_secs(10))?;
+            if *json {
+                render::json(&token)?;
+            } else {
+                render::print_line(&token.token)?;
+                eprintln!("good for {hours} h; keep it secret. On the new host:\n  {}", token.join);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Token::Ls(listing) => {
+            let value: Value = client.get("tokens")?;
+            if listing.json {
+                render::json(&value)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            let mut table = Table::new(&["ID", "LABEL", "ISSUER", "EXPIRED", "EXPIRES"]);
+            for row in value.as_array().into_iter().flatten() {
+                table.row(["id", "label", "issuer", "expired", "expires_ms"].map(|key| text(row, key)).to_vec());
+            }
+            table.print("no tokens; make one with: dunlin token create")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Token::Rm { id, json } => {
+            let written: WrittenBody = client.delete(&format!("tokens/{id}"))?;
+            write::report(&written, &format!("token {id} removed"), *json)
+        }
+    }
+}

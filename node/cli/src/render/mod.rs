@@ -1,0 +1,59 @@
+//! Data to text: tables for people, one JSON document for programs.
+
+pub(crate) mod table;
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Prints one JSON document.
+///
+/// # Errors
+/// If standard output is closed or the value cannot be expressed.
+pub(crate) fn json<T: Serialize>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::failed(e.to_string()))?;
+    print_line(&text)
+}
+
+/// Prints a line; a closed pipe (`dunlin ps | head -1`) ends the command quietly as a failure, not a panic.
+///
+/// # Errors
+/// If standard output is closed.
+pub(crate) fn print_line(text: &str) -> Result<(), Failure> {
+    use std::io::Write as _;
+    writeln!(std::io::stdout(), "{text}").map_err(|e| Failure::failed(format!("cannot write to standard output: {e}")))
+}
+
+/// Milliseconds since the Unix epoch as an age: `3s`, `5m`, `2h`, `4d`.
+pub(crate) fn age(since_ms: u64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
+    let seconds = u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(since_ms) / 1_000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Bytes in the largest unit that leaves at least one: `512MiB`, `2GiB`.
+pub(crate) fn bytes(n: u64) -> String {
+    match n {
+        0..0x400 => format!("{n}B"),
+        0x400..0x10_0000 => format!("{}KiB", n >> 10),
+        0x10_0000..0x4000_0000 => format!("{}MiB", n >> 20),
+        _ => format!("{}.{}GiB", n >> 30, ((n & 0x3fff_ffff) * 10) >> 30),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_take_the_largest_unit() {
+        assert_eq!(bytes(1), "1B");
+        assert_eq!(bytes(64 << 20), "64MiB");
+        assert_eq!(bytes(3 << 29), "1.5GiB");
+    }
+}
