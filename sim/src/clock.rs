@@ -1,0 +1,60 @@
+//! A host's clocks: a monotonic one that drifts and a wall clock that is off besides. Integers only.
+
+use dunlin_gossip::time::{Instant, Wall};
+
+use crate::queue::{MS, Nanos};
+
+/// The wall clock of a world at its beginning: 2026-01-01, in milliseconds.
+const EPOCH_MS: u64 = 1_767_225_600_000;
+
+/// The clocks of one host.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clock {
+    /// How far its wall clock is off.
+    pub(crate) skew_ms: i64,
+    /// How many millionths its clocks run fast (negative: slow).
+    pub(crate) drift_ppm: i64,
+}
+
+impl Clock {
+    /// What the host's monotonic clock shows at a moment of the world.
+    pub(crate) fn local(self, at: Nanos) -> Instant {
+        let shown = i128::from(at) + i128::from(at) * i128::from(self.drift_ppm) / 1_000_000;
+        Instant::from_nanos(u64::try_from(shown).unwrap_or(0))
+    }
+
+    /// The first moment of the world at which the host's monotonic clock shows `local` or later.
+    pub(crate) fn world(self, local: Instant) -> Nanos {
+        if self.drift_ppm == 0 {
+            return local.as_nanos();
+        }
+        let guess = i128::from(local.as_nanos()) * 1_000_000 / (1_000_000 + i128::from(self.drift_ppm));
+        let mut at = u64::try_from(guess).unwrap_or(u64::MAX).saturating_sub(2);
+        while at < u64::MAX && self.local(at) < local {
+            at += 1;
+        }
+        at
+    }
+
+    /// What the host's wall clock shows.
+    pub(crate) fn wall(self, at: Nanos) -> Wall {
+        Wall((EPOCH_MS + self.local(at).as_nanos() / MS).saturating_add_signed(self.skew_ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_never_early_and_at_most_a_nanosecond_late() {
+        for drift_ppm in [-9_999, -1, 0, 1, 250, 9_999] {
+            let clock = Clock { skew_ms: 0, drift_ppm };
+            for due in [0, 1, 999, 1_000_000, 86_400_000_000_001] {
+                let at = clock.world(Instant::from_nanos(due));
+                assert!(clock.local(at) >= Instant::from_nanos(due));
+                assert!(at == 0 || clock.local(at - 1) < Instant::from_nanos(due));
+            }
+        }
+    }
+}

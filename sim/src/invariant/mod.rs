@@ -1,0 +1,165 @@
+//! One checker a promise, each reading the world's truth; a node's own opinion counts only where the promise is about it.
+//!
+//! P4 and P8 hold at every moment. P1, P3 and P5 are *eventually* promises: once faults and writes have ended, they must
+//! hold within the scenario's `settle` and hold at its end. P2 is judged at the end.
+
+pub(crate) mod p1_convergence;
+pub(crate) mod p2_durability;
+pub(crate) mod p3_progress;
+pub(crate) mod p4_overcommit;
+pub(crate) mod p5_one_claim;
+pub(crate) mod p8_honest_names;
+
+use serde::Serialize;
+
+use crate::event::Event;
+use crate::measure::seconds;
+use crate::queue::{MS, Nanos, SECOND};
+use crate::scenario::{Scenario, Start};
+use crate::world::World;
+
+/// A run stops collecting after so many.
+const MAX_VIOLATIONS: usize = 20;
+/// At the end the world must have been seen settled within this time (digests and the like may be under way).
+const FRESH: Nanos = 5 * SECOND;
+
+/// A promise that was not kept.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Violation {
+    /// Which.
+    pub invariant: String,
+    /// When, in virtual seconds.
+    pub at_s: f64,
+    /// What, where, the last events, and how to see it again.
+    pub detail: String,
+}
+
+/// An eventual promise that does not hold now.
+pub(crate) struct Broken {
+    pub(crate) invariant: &'static str,
+    pub(crate) detail: String,
+}
+
+/// The state of all checks.
+#[derive(Debug)]
+pub(crate) struct Checks {
+    pub(crate) violations: Vec<Violation>,
+    quiet_from: Nanos,
+    calm_from: Nanos,
+    settle_by: Nanos,
+    membership_since: Option<Nanos>,
+    state_since: Option<Nanos>,
+    first_settled: Option<Nanos>,
+    last_settled: Option<Nanos>,
+    is_late: bool,
+}
+
+impl Checks {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        let quiet_from = scenario.quiet_from();
+        let start = match scenario.start {
+            Start::Warm => 0,
+            Start::Cold { within } => within,
+        };
+        Self {
+            violations: Vec::new(),
+            quiet_from,
+            calm_from: start + 5 * SECOND,
+            settle_by: quiet_from + scenario.settle,
+            membership_since: Some(0),
+            state_since: Some(0),
+            first_settled: None,
+            last_settled: None,
+            is_late: false,
+        }
+    }
+
+    /// Who is there has changed: from now on it is measured how long everyone takes to know.
+    pub(crate) fn membership_changed(&mut self, now: Nanos) {
+        self.membership_since = Some(now);
+    }
+
+    /// A write, or the end of a partition: from now on it is measured how long all states take to be equal.
+    pub(crate) fn state_changed(&mut self, now: Nanos) {
+        self.state_since = Some(now);
+    }
+
+    /// True once the start is over, so that a member held down is a misjudgement and not a greeting that is still to come.
+    pub(crate) const fn is_calm(&self, now: Nanos) -> bool {
+        now >= self.calm_from
+    }
+}
+
+impl World {
+    /// A promise was broken.
+    pub(crate) fn violation(&mut self, invariant: &str, detail: String) {
+        if self.checks.violations.len() >= MAX_VIOLATIONS {
+            return;
+        }
+        let (name, hosts, seed) = (&self.scenario.name, self.hosts.len(), self.seed.0);
+        let replay = format!("dunlin sim run {name} --nodes {hosts} --seed {seed}");
+        let at_s = seconds(self.now);
+        let detail = format!("seed {seed}, {at_s:.3}s: {detail} [again: {replay}]");
+        self.checks.violations.push(Violation { invariant: invariant.to_owned(), at_s, detail });
+    }
+
+    /// Looks at what must come true, and measures how long it took.
+    pub(crate) fn look(&mut self) {
+        let now = self.now;
+        if let Some(since) = self.checks.membership_since
+            && p1_convergence::members_agree(self)
+        {
+            self.truth.figures.membership_converge.add(now - since);
+            self.checks.membership_since = None;
+        }
+        if let Some(since) = self.checks.state_since
+            && now > since
+            && p1_convergence::check(self).is_ok()
+        {
+            self.truth.figures.state_converge.add(now - since);
+            self.checks.state_since = None;
+        }
+        if now >= self.checks.quiet_from {
+            match self.settled() {
+                Ok(()) => {
+                    self.checks.first_settled.get_or_insert(now);
+                    self.checks.last_settled = Some(now);
+                }
+                Err(broken) if now > self.checks.settle_by && self.checks.first_settled.is_none() => {
+                    if !std::mem::replace(&mut self.checks.is_late, true) {
+                        self.violation(broken.invariant, format!("not settled in time: {}", broken.detail));
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        let busy = self.checks.membership_since.is_some() || self.checks.state_since.is_some();
+        let pause = if busy { 50 * MS } else { 500 * MS };
+        self.queue.push(now + pause, Event::Look);
+    }
+
+    /// Whether everything that must come true has.
+    fn settled(&self) -> Result<(), Broken> {
+        p1_convergence::check(self)?;
+        p3_progress::check(self)?;
+        p5_one_claim::check(self)
+    }
+
+    /// The last judgement.
+    pub(crate) fn finish(&mut self) {
+        self.truth.close(self.now);
+        let fresh = self.checks.last_settled.is_some_and(|at| at + FRESH >= self.now);
+        if !fresh
+            && !self.checks.is_late
+            && let Err(broken) = self.settled()
+        {
+            self.violation(broken.invariant, format!("had come true and does not hold at the end: {}", broken.detail));
+        }
+        if let Err(broken) = p2_durability::check(self) {
+            self.violation(broken.invariant, broken.detail);
+        }
+        for text in self.toothless() {
+            self.violation("fault", text);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What a run has shown.
+
+pub(crate) mod json;

@@ -1,0 +1,242 @@
+//! What really happened, kept at the moment it happens. The checkers judge by this, never by a node's opinion.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use dunlin_gossip::model::{AllocId, ReplicaKey, Resources, ServiceKey, Slot};
+
+use crate::measure::{Samples, seconds};
+use crate::net::HostNo;
+use crate::queue::Nanos;
+
+/// How many events about a replica a violation can show.
+const HISTORY: usize = 12;
+
+/// One process that runs now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Run {
+    pub(crate) host: HostNo,
+    pub(crate) alloc: AllocId,
+    pub(crate) version: u64,
+    pub(crate) reserve: Resources,
+    pub(crate) ready: bool,
+}
+
+/// Everything that is measured.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) membership_converge: Samples,
+    pub(crate) detect: Samples,
+    pub(crate) failover: Samples,
+    pub(crate) state_converge: Samples,
+    pub(crate) deploy: Samples,
+    pub(crate) dns_stale: Samples,
+    pub(crate) duplicate: Samples,
+    pub(crate) false_positives: u64,
+    pub(crate) moves: u64,
+    pub(crate) moves_minimum: u64,
+}
+
+/// An instance that is dead but still answered with.
+#[derive(Debug)]
+struct Stale {
+    since: Nanos,
+    answering: BTreeSet<HostNo>,
+}
+
+/// A deploy whose replicas do not all run yet.
+#[derive(Debug)]
+struct Deploying {
+    since: Nanos,
+    version: u64,
+    missing: BTreeSet<ReplicaKey>,
+}
+
+/// The truth.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    pub(crate) runs: BTreeMap<ReplicaKey, Vec<Run>>,
+    pub(crate) figures: Figures,
+    used: BTreeMap<HostNo, Resources>,
+    double: BTreeMap<(ReplicaKey, u64), Nanos>,
+    lost: BTreeMap<ReplicaKey, Nanos>,
+    last_host: BTreeMap<ReplicaKey, HostNo>,
+    history: BTreeMap<ReplicaKey, VecDeque<String>>,
+    stale: BTreeMap<(ServiceKey, Slot, HostNo), Stale>,
+    deploying: Vec<Deploying>,
+}
+
+impl Truth {
+    /// What really runs on a host reserves so much.
+    pub(crate) fn used(&self, host: HostNo) -> Resources {
+        self.used.get(&host).copied().unwrap_or_default()
+    }
+
+    /// Remembers something about a replica, for the report of a violation.
+    pub(crate) fn note(&mut self, at: Nanos, replica: &ReplicaKey, text: &str) {
+        let history = self.history.entry(replica.clone()).or_default();
+        if history.len() == HISTORY {
+            history.pop_front();
+        }
+        history.push_back(format!("{:.3}s {text}", seconds(at)));
+    }
+
+    /// The last events about a replica.
+    pub(crate) fn last_events(&self, replica: &ReplicaKey) -> String {
+        let events = self.history.get(replica);
+        events.map_or_else(String::new, |list| list.iter().cloned().collect::<Vec<_>>().join("; "))
+    }
+
+    /// A process runs.
+    pub(crate) fn started(&mut self, at: Nanos, replica: &ReplicaKey, run: Run) {
+        self.note(at, replica, &format!("host {} starts {:?} (version {})", run.host, run.alloc, run.version));
+        let used = self.used.entry(run.host).or_default();
+        *used = used.plus(&run.reserve);
+        if self.last_host.insert(replica.clone(), run.host).is_some_and(|before| before != run.host) {
+            self.figures.moves += 1;
+        }
+        let runs = self.runs.entry(replica.clone()).or_default();
+        runs.push(run);
+        if runs.iter().filter(|r| r.version == run.version).count() == 2 {
+            self.double.insert((replica.clone(), run.version), at);
+        }
+    }
+
+    /// A process would pass its probe from now on.
+    pub(crate) fn ready(&mut self, at: Nanos, replica: &ReplicaKey, alloc: AllocId) {
+        self.note(at, replica, &format!("{alloc:?} is ready"));
+        let runs = self.runs.get_mut(replica);
+        let Some(run) = runs.and_then(|runs| runs.iter_mut().find(|r| r.alloc == alloc)) else { return };
+        run.ready = true;
+        let (host, version) = (run.host, run.version);
+        if let Some(since) = self.lost.remove(replica) {
+            self.figures.failover.add(at - since);
+        }
+        if let Some(stale) = self.stale.remove(&(replica.service.clone(), replica.slot, host)) {
+            // It is back in the same place: the answers are right again.
+            stale.answering.iter().for_each(|_| self.figures.dns_stale.add(at - stale.since));
+        }
+        for deploy in self.deploying.iter_mut().filter(|d| d.version == version) {
+            if deploy.missing.remove(replica) && deploy.missing.is_empty() {
+                self.figures.deploy.add(at - deploy.since);
+            }
+        }
+        self.deploying.retain(|d| !d.missing.is_empty());
+    }
+
+    /// A process ended, or its host died with it.
+    pub(crate) fn ended(&mut self, at: Nanos, replica: &ReplicaKey, alloc: AllocId, why: &str) {
+        self.note(at, replica, &format!("{alloc:?} ends ({why})"));
+        let Some(runs) = self.runs.get_mut(replica) else { return };
+        let Some(index) = runs.iter().position(|r| r.alloc == alloc) else { return };
+        let run = runs.swap_remove(index);
+        if runs.iter().filter(|r| r.version == run.version).count() == 1
+            && let Some(since) = self.double.remove(&(replica.clone(), run.version))
+        {
+            self.figures.duplicate.add(at - since);
+        }
+        if runs.is_empty() {
+            self.runs.remove(replica);
+        }
+        let used = self.used.entry(run.host).or_default();
+        *used = used.minus(&run.reserve);
+    }
+
+    /// A replica has lost its last process to a fault.
+    pub(crate) fn bereft(&mut self, at: Nanos, replica: &ReplicaKey) {
+        if !self.runs.contains_key(replica) {
+            self.lost.entry(replica.clone()).or_insert(at);
+        }
+    }
+
+    /// A replica is no longer wanted: nobody waits for it.
+    pub(crate) fn forget_losses(&mut self) {
+        self.lost.clear();
+        self.deploying.clear();
+    }
+
+    /// A deploy was submitted: these replicas shall run at this version.
+    pub(crate) fn deploying(&mut self, at: Nanos, version: u64, missing: BTreeSet<ReplicaKey>) {
+        if !missing.is_empty() {
+            self.deploying.push(Deploying { since: at, version, missing });
+        }
+    }
+
+    /// An instance died while these nodes answered with it.
+    pub(crate) fn stale_names(&mut self, at: Nanos, replica: &ReplicaKey, host: HostNo, answering: BTreeSet<HostNo>) {
+        if !answering.is_empty() {
+            let key = (replica.service.clone(), replica.slot, host);
+            self.stale.entry(key).or_insert(Stale { since: at, answering });
+        }
+    }
+
+    /// A node's answer about a service changed to these instances.
+    pub(crate) fn names_changed(
+        &mut self,
+        at: Nanos,
+        by: HostNo,
+        service: &ServiceKey,
+        now: &BTreeSet<(Slot, HostNo)>,
+    ) {
+        if self.stale.is_empty() {
+            return;
+        }
+        let Self { stale, figures, .. } = self;
+        stale.retain(|(of, slot, host), entry| {
+            if of == service && !now.contains(&(*slot, *host)) && entry.answering.remove(&by) {
+                figures.dns_stale.add(at - entry.since);
+            }
+            !entry.answering.is_empty()
+        });
+    }
+
+    /// A node answers nobody any more.
+    pub(crate) fn stops_answering(&mut self, host: HostNo) {
+        self.stale.retain(|_, entry| {
+            entry.answering.remove(&host);
+            !entry.answering.is_empty()
+        });
+    }
+
+    /// Duplicates that never ended count up to the end.
+    pub(crate) fn close(&mut self, at: Nanos) {
+        for since in std::mem::take(&mut self.double).into_values() {
+            self.figures.duplicate.add(at - since);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dunlin_gossip::model::{ServiceName, StackName};
+
+    fn replica() -> Result<ReplicaKey, dunlin_gossip::model::NameError> {
+        let service = ServiceKey { stack: StackName::new("s")?, service: ServiceName::new("web")? };
+        Ok(ReplicaKey { service, slot: Slot::Number(1) })
+    }
+
+    #[test]
+    fn duplicates_moves_and_failovers_are_measured_from_what_ran() -> Result<(), Box<dyn std::error::Error>> {
+        let replica = replica()?;
+        let run = |host, alloc| Run {
+            host,
+            alloc: AllocId(alloc),
+            version: 1,
+            reserve: Resources { cpu_milli: 5, memory_bytes: 5 },
+            ready: false,
+        };
+        let mut truth = Truth::default();
+        truth.started(10, &replica, run(0, 1));
+        truth.started(20, &replica, run(1, 2));
+        assert_eq!(truth.used(1).cpu_milli, 5);
+        truth.ended(50, &replica, AllocId(1), "killed");
+        assert_eq!(truth.figures.duplicate.quantile(1, 1), Some(30));
+        truth.ended(60, &replica, AllocId(2), "killed");
+        truth.bereft(60, &replica);
+        truth.started(70, &replica, run(1, 3));
+        truth.ready(75, &replica, AllocId(3));
+        assert_eq!(truth.figures.failover.quantile(1, 1), Some(15));
+        assert_eq!((truth.figures.moves, truth.used(0)), (1, Resources::default()));
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! A few seeds of every built-in scenario, small: no promise may be broken. Long sweeps run in release.
+
+use dunlin_sim::cli::{RunOptions, list, run};
+
+#[test]
+fn no_scenario_breaks_a_promise() -> Result<(), String> {
+    for (scenario, _) in list() {
+        let options = RunOptions { scenario: scenario.clone(), nodes: Some(6), seeds: 1..=3, jobs: 2, json: true };
+        for outcome in run(&options)? {
+            assert!(outcome.violations.is_empty(), "{scenario}: {:#?}", outcome.violations);
+            assert!(outcome.deploy_s.max.is_some(), "{scenario}: nothing was ever deployed");
+        }
+    }
+    Ok(())
+}
