@@ -1,0 +1,71 @@
+//! What this machine offers, and a record of each test that is left out because it does not.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// Says in one line that a test is left out and why; the gate collects these lines and fails on them.
+pub fn left_out(test: &str, why: &str) {
+    println!("left out: {test}: {why}");
+    if let Some(path) = std::env::var_os("DUNLIN_LEFT_OUT") {
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        let written = file.and_then(|mut file| writeln!(file, "{test}: {why}"));
+        assert!(written.is_ok(), "cannot note a left-out test: {written:?}");
+    }
+}
+
+/// True if the tests run as root.
+#[must_use]
+pub fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|out| out.stdout.trim_ascii() == b"0")
+}
+
+/// True if network namespaces can be made here.
+#[must_use]
+pub fn has_namespaces() -> bool {
+    let quiet = |args: &[&str]| {
+        let status = Command::new("ip").args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|s| s.success())
+    };
+    let name = format!("dunlin-probe-{}", std::process::id());
+    is_root() && quiet(&["netns", "add", &name]) && quiet(&["netns", "del", &name])
+}
+
+/// True if a container engine answers here.
+#[must_use]
+pub fn has_engine() -> bool {
+    let status = Command::new("docker").arg("info").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|s| s.success())
+}
+
+/// True if a program is there.
+#[must_use]
+pub fn has_program(name: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
+}
+
+/// The `dunlin` binary of this build, built once if a single package was asked for.
+///
+/// # Panics
+/// If it cannot be built: nothing could be tested then.
+#[must_use]
+pub fn dunlin() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["build", "--quiet", "--package", "dunlin", "--manifest-path"]);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
+        let test = std::env::current_exe().expect("this program's own path");
+        let is_profile = |dir: &&Path| dir.ends_with("debug") || dir.ends_with("release");
+        let profile = test.ancestors().find(is_profile).expect("target/PROFILE").to_path_buf();
+        if profile.ends_with("release") {
+            command.arg("--release");
+        }
+        command.env("CARGO_TARGET_DIR", profile.parent().expect("target"));
+        assert!(command.status().is_ok_and(|s| s.success()), "cargo build of the dunlin binary failed");
+        profile.join("dunlin")
+    })
+}

@@ -1,0 +1,7 @@
+//! The harness of the end-to-end tests: clusters of real processes, faults, and waits that say what was missing.
+
+pub mod cluster;
+pub mod env;
+pub mod netns;
+pub mod parity;
+pub mod wait;
