@@ -146,7 +146,7 @@ pub(crate) struct Agent {
     /// A file with the join token
     #[arg(long, value_name = "F", conflicts_with = "token")]
     pub(crate) token_file: Option<PathBuf>,
-    /// This node's name [default: the host's name]
+    /// This node's name [default: the one it has, of a new node the host's]
     #[arg(long, value_name = "N")]
     pub(crate) name: Option<String>,
     /// Where to listen for other nodes, UDP [default: 0.0.0.0:7400]
@@ -216,6 +216,9 @@ pub(crate) struct Deploy {
 pub(crate) struct Ps {
     /// Only this stack, service or replica: shop, shop/web, web.2
     pub(crate) what: Option<String>,
+    /// Also what was lost with its node and runs elsewhere by now
+    #[arg(short, long)]
+    pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) listing: Listing,
 }

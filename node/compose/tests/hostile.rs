@@ -8,14 +8,19 @@ use proptest::prelude::*;
 
 const GOOD: &str = include_str!("good.compose.yaml");
 
+/// Line breaks as YAML 1.2 (section 5.4) counts them: a lone carriage return is one, too.
+fn line_breaks(text: &str) -> usize {
+    text.replace("\r\n", "\n").matches(['\n', '\r']).count()
+}
+
 /// Reads a text that may be anything; whatever is said of it has a place and a key.
 fn read(file: &str, text: &str) -> Result<(), Vec<Problem>> {
-    let lines = u32::try_from(text.lines().count()).expect("a small file");
+    let lines = u32::try_from(line_breaks(text)).expect("a small file") + 1;
     let result = parse(Source { file, text }, &|name| (name.len() % 2 == 0).then(|| name.to_string()));
     if let Err(problems) = &result {
         assert!(!problems.is_empty(), "refused without a reason: {file}");
         for problem in problems {
-            assert!(problem.line >= 1 && problem.line <= lines + 1 && problem.column >= 1, "no place: {problem}");
+            assert!(problem.line >= 1 && problem.line <= lines && problem.column >= 1, "no place: {problem}");
             assert!(!problem.key.is_empty() && !problem.what.is_empty() && !problem.remedy.is_empty(), "{problem}");
         }
         let places: Vec<(u32, u32)> = problems.iter().map(|p| (p.line, p.column)).collect();
@@ -32,7 +37,13 @@ fn every_truncation() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    // One seed, so that the gate says the same of the same tree.
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        failure_persistence: None,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn flipped_bytes(flips in prop::collection::vec((0..GOOD.len(), any::<u8>()), 1..8)) {

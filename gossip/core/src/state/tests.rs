@@ -178,7 +178,10 @@ fn converse(a: &mut State, b: &mut State, budget: usize) -> (usize, usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig {
+        rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+        ..ProptestConfig::with_cases(96)
+    })]
 
     #[test]
     fn any_order_any_repetition_one_state(

@@ -1,5 +1,6 @@
 //! Listings: documents of the API as they are (`--json`), or as tables.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use serde_json::Value;
@@ -99,6 +100,9 @@ pub(super) fn stacks(client: &Client, args: &Listing) -> Done {
 
 pub(super) fn ps(client: &Client, args: &Ps) -> Done {
     let mut value = rows(client, "allocations", &args.listing)?;
+    if let (false, Value::Array(items)) = (args.all, &mut value) {
+        hide_replaced(items);
+    }
     if let (Some(what), Value::Array(items)) = (&args.what, &mut value) {
         items.retain(|row| matches(&text(row, "replica"), what));
     }
@@ -122,6 +126,13 @@ pub(super) fn ps(client: &Client, args: &Ps) -> Done {
     }
     table.print("nothing runs; deploy something with: dunlin deploy -f compose.yaml")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Leaves out what was lost with its node once its replica runs elsewhere.
+fn hide_replaced(items: &mut Vec<Value>) {
+    let runs: BTreeSet<String> =
+        items.iter().filter(|row| row["ready"] == true).map(|row| text(row, "replica")).collect();
+    items.retain(|row| text(row, "phase") != "lost" || !runs.contains(&text(row, "replica")));
 }
 
 /// True if a replica (`shop/web.3`) is meant by a stack, a service with or without its stack, or a replica.
@@ -155,6 +166,8 @@ pub(super) fn status(client: &Client, args: &Listing) -> Done {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -165,5 +178,15 @@ mod tests {
         for what in ["we", "web.2", "other/web", "sho", "3"] {
             assert!(!matches("shop/web.3", what), "{what}");
         }
+    }
+
+    #[test]
+    fn what_was_lost_is_shown_until_it_is_replaced() {
+        let row = |replica: &str, phase: &str, ready: bool| json!({"replica": replica, "phase": phase, "ready": ready});
+        let mut rows = vec![row("shop/web.1", "lost", false), row("shop/web.2", "lost", false)];
+        rows.extend([row("shop/web.1", "healthy", true), row("shop/web.2", "starting", false)]);
+        hide_replaced(&mut rows);
+        let left: Vec<String> = rows.iter().map(|r| format!("{} {}", text(r, "replica"), text(r, "phase"))).collect();
+        assert_eq!(left, ["shop/web.2 lost", "shop/web.1 healthy", "shop/web.2 starting"]);
     }
 }
