@@ -48,6 +48,7 @@ impl core::error::Error for Problem {}
 /// Collects problems while a file is read, so that reading goes on after the first.
 pub(crate) struct Log<'a> {
     file: &'a str,
+    last_line: u32,
     errors: Vec<Problem>,
     warnings: Vec<Problem>,
     /// Values that could not be had at all: whatever else is said of them would only follow from that.
@@ -56,12 +57,18 @@ pub(crate) struct Log<'a> {
 
 impl<'a> Log<'a> {
     pub(crate) const fn new(file: &'a str) -> Self {
-        Self { file, errors: Vec::new(), warnings: Vec::new(), broken: BTreeSet::new() }
+        Self { file, last_line: u32::MAX, errors: Vec::new(), warnings: Vec::new(), broken: BTreeSet::new() }
+    }
+
+    /// Says how long the file is. At an unexpected end the scanner stands a line behind it, where nobody can look.
+    pub(crate) const fn ends_at(&mut self, line: u32) {
+        self.last_line = line;
     }
 
     fn problem(&self, mark: Mark, key: &str, what: String, remedy: String) -> Problem {
         let key = if key.is_empty() { "(document)" } else { key };
-        Problem { file: self.file.into(), line: mark.line, column: mark.column, key: key.into(), what, remedy }
+        let line = mark.line.min(self.last_line);
+        Problem { file: self.file.into(), line, column: mark.column, key: key.into(), what, remedy }
     }
 
     /// Records an error: the file will be refused.

@@ -129,6 +129,7 @@ pub(crate) fn read(text: &str, log: &mut Log<'_>) -> Option<Node> {
         return None;
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    log.ends_at(last_line(text));
     let mut builder =
         Builder { log, stack: Vec::new(), anchors: BTreeMap::new(), nodes: 0, bytes: 0, root: None, documents: 0 };
     for event in Parser::new_from_str(text) {
@@ -147,6 +148,13 @@ pub(crate) fn read(text: &str, log: &mut Log<'_>) -> Option<Node> {
         }
     }
     builder.root
+}
+
+/// The number of a text's last line; a lone carriage return ends a line, too (YAML 1.2, section 5.4).
+fn last_line(text: &str) -> u32 {
+    let pairs = text.matches("\r\n").count();
+    let breaks = text.matches(['\n', '\r']).count() - pairs;
+    u32::try_from(breaks).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 fn place(marker: &Marker) -> Mark {
