@@ -1,10 +1,9 @@
 //! The simulated shell around a core: every output is done here, every answer comes back as an event.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use dunlin_core::face::{Event as CoreEvent, EventKind, Input, Output};
-use dunlin_gossip::face::{GossipEvent, GossipInput, GossipOutput, LinkId, MemberState};
+use dunlin_gossip::face::{Frame, GossipEvent, GossipInput, GossipOutput, LinkId, MemberState};
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::limits::SEAL_OVERHEAD;
 use dunlin_names::NameChange;
@@ -40,7 +39,7 @@ impl World {
     fn perform_gossip(&mut self, no: HostNo, output: GossipOutput) {
         match output {
             GossipOutput::Packet { to, bytes } => self.send_packet(no, to, bytes),
-            GossipOutput::Frame { link, bytes, class: _ } => self.send_frame(no, link.0, bytes),
+            GossipOutput::Frame { link, frame, class: _ } => self.send_frame(no, link.0, frame),
             GossipOutput::Dial { peer } => self.dial(no, peer),
             GossipOutput::Hangup { link, reason } => self.hang_up(no, link.0, reason),
             GossipOutput::Persist { seq, ops } => {
@@ -166,18 +165,18 @@ impl World {
         self.feed(from, Input::Gossip(GossipInput::LinkUp { link, peer: dialled, inbound: false }));
     }
 
-    fn send_frame(&mut self, from: HostNo, number: u64, bytes: Arc<[u8]>) {
-        self.sent(from, bytes.len() as u64 + FRAME_OVERHEAD);
+    fn send_frame(&mut self, from: HostNo, number: u64, frame: Frame) {
+        self.sent(from, frame.bytes().len() as u64 + FRAME_OVERHEAD);
         let delay = self.net.frame();
         let Some(link) = self.net.links.get_mut(&number) else { return };
         let end = 1 - link.end_of(from);
         let to = link.ends[end];
         let at = (self.now + delay).max(link.last[end]);
         link.last[end] = at;
-        self.queue.push(at, Event::Frame { link: number, to, bytes });
+        self.queue.push(at, Event::Frame { link: number, to, frame });
     }
 
-    pub(crate) fn frame_arrives(&mut self, number: u64, to: HostNo, bytes: Arc<[u8]>) {
+    pub(crate) fn frame_arrives(&mut self, number: u64, to: HostNo, frame: Frame) {
         let Some(link) = self.net.links.get(&number) else { return };
         let end = link.end_of(to);
         let (from, open) = (link.ends[1 - end], link.open[end]);
@@ -187,13 +186,12 @@ impl World {
         }
         if cut || !link.held[end].is_empty() {
             if let Some(link) = self.net.links.get_mut(&number) {
-                link.held[end].push_back(bytes);
+                link.held[end].push_back(frame);
             }
             return;
         }
-        self.take_off(number, end, bytes.len() as u64);
-        let input = GossipInput::Frame { link: LinkId(number), bytes: bytes.to_vec() };
-        self.feed(to, Input::Gossip(input));
+        self.take_off(number, end, frame.bytes().len() as u64);
+        self.feed(to, Input::Gossip(GossipInput::Frame { link: LinkId(number), frame }));
     }
 
     /// An end has taken bytes off a link; once they are a portion, the other end may send as many in addition.

@@ -15,10 +15,15 @@ use dunlin_gossip::wire::Record;
 
 use crate::queue::{MS, Nanos};
 
+/// So many changes may lie unordered, and in addition as many as there are in order.
+const LOG: usize = 4_096;
+
 /// What lies on a disk. The base is shared between all disks that began alike.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Image {
     base: Arc<BTreeMap<Vec<u8>, Record>>,
+    /// What was written since, in order of writing; most of it is never read again, so it is put in order only now and then.
+    log: Vec<PersistOp>,
     changes: BTreeMap<Vec<u8>, Option<Arc<[u8]>>>,
     generation: Option<Generation>,
 }
@@ -26,7 +31,7 @@ pub(crate) struct Image {
 impl Image {
     /// A disk that holds records from the beginning.
     pub(crate) const fn with(base: Arc<BTreeMap<Vec<u8>, Record>>) -> Self {
-        Self { base, changes: BTreeMap::new(), generation: None }
+        Self { base, log: Vec::new(), changes: BTreeMap::new(), generation: None }
     }
 
     /// Records by slot, from their bytes.
@@ -36,13 +41,23 @@ impl Image {
     }
 
     fn apply(&mut self, op: PersistOp) {
-        match op {
-            PersistOp::Put { slot, bytes } => self.changes.insert(slot, Some(bytes)),
-            PersistOp::Delete { slot } => self.changes.insert(slot, None),
-        };
+        self.log.push(op);
+        if self.log.len() > LOG + self.changes.len() {
+            self.compact();
+        }
     }
 
-    fn records(&self) -> Vec<Record> {
+    fn compact(&mut self) {
+        for op in self.log.drain(..) {
+            match op {
+                PersistOp::Put { slot, bytes } => self.changes.insert(slot, Some(bytes)),
+                PersistOp::Delete { slot } => self.changes.insert(slot, None),
+            };
+        }
+    }
+
+    fn records(&mut self) -> Vec<Record> {
+        self.compact();
         let kept = self.base.iter().filter(|(slot, _)| !self.changes.contains_key(*slot)).map(|(_, r)| r.clone());
         let written = self.changes.values().flatten().filter_map(|bytes| Record::read(bytes).ok());
         kept.chain(written).collect()
@@ -57,7 +72,9 @@ impl Image {
     }
 
     /// True if the other does not hold the same.
-    pub(crate) fn differs(&self, other: &Self) -> bool {
+    pub(crate) fn differs(&mut self, other: &mut Self) -> bool {
+        self.compact();
+        other.compact();
         self.changes != other.changes
     }
 

@@ -1,8 +1,7 @@
 //! Everything that can happen in a world, as one closed enum.
 
-use std::sync::Arc;
-
 use dunlin_core::face::DriverEvent;
+use dunlin_gossip::face::Frame;
 use dunlin_gossip::hash::{hash64, mix};
 use dunlin_gossip::model::AllocId;
 
@@ -20,7 +19,7 @@ pub(crate) enum Event {
     /// The answer "nobody listens there" arrives.
     Refused { to: HostNo, about: HostNo },
     /// A frame arrives.
-    Frame { link: u64, to: HostNo, bytes: Arc<[u8]> },
+    Frame { link: u64, to: HostNo, frame: Frame },
     /// The other end has taken bytes off.
     Credit { link: u64, to: HostNo, bytes: u64 },
     /// A handshake ends, well if the other end is there.
@@ -76,7 +75,7 @@ impl Event {
             Self::Deadline { host } => (1, u64::from(*host), 0),
             Self::Packet { from, to, bytes } => (2, pair(*from, *to), hash64(bytes)),
             Self::Refused { to, about } => (3, pair(*to, *about), 0),
-            Self::Frame { link, to, bytes } => (4, mix(*link, u64::from(*to)), hash64(bytes)),
+            Self::Frame { link, to, frame } => (4, mix(*link, u64::from(*to)), hash64(frame.bytes())),
             Self::Credit { link, to, bytes } => (5, mix(*link, u64::from(*to)), *bytes),
             Self::DialEnds { from, to, in_time, .. } => (6, pair(*from, *to), u64::from(*in_time)),
             Self::LinkLost { link, to, .. } => (7, *link, u64::from(*to)),

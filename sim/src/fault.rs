@@ -143,9 +143,9 @@ impl World {
                 host.clock.skew_ms -= SET_BACK_MS;
             }
             if fate != DiskFate::Kept
-                && let Some(image) = host.disk.saved.take()
+                && let Some(mut image) = host.disk.saved.take()
             {
-                if host.disk.image.differs(&image) {
+                if host.disk.image.differs(&mut image) {
                     self.faults.old_disks += 1;
                 }
                 host.disk.image = image;
@@ -180,10 +180,10 @@ impl World {
             link.cut += 1;
             for end in [0, 1] {
                 let to = link.ends[end];
-                for bytes in std::mem::take(&mut link.held[end]) {
+                for frame in std::mem::take(&mut link.held[end]) {
                     let at = (self.now + after).max(link.last[end]);
                     link.last[end] = at;
-                    self.queue.push(at, Event::Frame { link: number, to, bytes });
+                    self.queue.push(at, Event::Frame { link: number, to, frame });
                 }
             }
         }

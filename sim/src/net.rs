@@ -5,8 +5,8 @@
 //! a link at both ends after the idle time-out, where QUIC's receiving end would linger for another one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
+use dunlin_gossip::face::Frame;
 use dunlin_gossip::rng::{Ratio, Rng};
 
 use crate::queue::{MS, Nanos, SECOND};
@@ -72,7 +72,7 @@ pub(crate) struct Link {
     /// Bytes that this end has taken off and not yet said so.
     pub(crate) taken: [u64; 2],
     /// Frames that wait behind a cut, towards that end.
-    pub(crate) held: [VecDeque<Arc<[u8]>>; 2],
+    pub(crate) held: [VecDeque<Frame>; 2],
     /// Changes whenever a cut begins or ends, which voids an idle time-out set before.
     pub(crate) cut: u32,
 }

@@ -157,7 +157,7 @@ impl World {
                 let node = self.hosts[about as usize].id;
                 self.feed(to, Input::Gossip(GossipInput::Refused { node }));
             }
-            Event::Frame { link, to, bytes } => self.frame_arrives(link, to, bytes),
+            Event::Frame { link, to, frame } => self.frame_arrives(link, to, frame),
             Event::Credit { link, to, bytes } => self.credit_arrives(link, to, bytes),
             Event::DialEnds { from, boot, to, in_time } => self.dial_ends(from, boot, to, in_time),
             Event::LinkLost { link, to, reason } => self.link_lost(link, to, reason),

@@ -44,6 +44,14 @@ use crate::wire::{Class, Record, RecordId};
 /// Members up to which every node links to every other.
 const FULL_MESH: usize = 8;
 
+/// Pause between two pushes down the links of a cluster too large for a full mesh. The first change goes at once; what
+/// arrives within the pause goes together, so that a storm of records costs a frame per link and pause, not one a record.
+const SPREAD_PAUSE: Duration = Duration::from_millis(20);
+/// What others say of themselves is put on disk after at most so long, together: one commit instead of one a record.
+const CACHE_PAUSE: Duration = Duration::from_millis(500);
+/// Records that wait for a push at most.
+const MAX_SPREAD: usize = 2_048;
+
 /// Where a record came from, hence where it need not go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Origin {
@@ -94,9 +102,16 @@ pub struct Gossip {
     rng: Rng,
     inbox: VecDeque<Incoming>,
     inbox_bytes: usize,
-    /// Merged in this call, to be pushed at its end.
+    /// Merged and not yet pushed on.
     spread: Vec<(Record, Origin)>,
+    /// When that is to be pushed; set exactly while there is something.
+    spread_due: Option<Instant>,
+    /// The last push.
+    spread_last: Instant,
+    /// What merges left to be put on disk.
     ops: Vec<PersistOp>,
+    /// When that must be handed over; set exactly while there is something.
+    ops_due: Option<Instant>,
     persist_seq: PersistSeq,
     confirmed: PersistSeq,
     waiting: VecDeque<(PersistSeq, Waiting)>,
@@ -150,12 +165,15 @@ impl Gossip {
             booted: now,
             links: Links::new(me, timing.dial_backoff, timing.dial_backoff_max),
             riders: Riders::new(timing.rider_rate, now),
-            fresh: Fresh::default(),
+            fresh: Fresh::new(timing.settle, now),
             rng,
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             spread: Vec::new(),
+            spread_due: None,
+            spread_last: Instant::ZERO,
             ops: Vec::new(),
+            ops_due: None,
             persist_seq: PersistSeq::default(),
             confirmed: PersistSeq::default(),
             waiting: VecDeque::new(),
@@ -222,7 +240,7 @@ impl Gossip {
         match input {
             GossipInput::Packet { from, bytes } => self.packet_in(wall, from, &bytes, out),
             GossipInput::Refused { node } => self.membership.refused(self.now, node),
-            GossipInput::Frame { link, bytes } => self.frame_in(link, bytes),
+            GossipInput::Frame { link, frame } => self.frame_in(link, frame),
             GossipInput::Credit { link, bytes } => self.links.credit(link, bytes),
             GossipInput::LinkUp { link, peer, inbound } => self.link_up(link, peer, inbound, out),
             GossipInput::LinkDown { link, peer, reason: _ } => self.link_down(link, peer),
@@ -244,9 +262,13 @@ impl Gossip {
             self.upkeep(wall, out);
             self.member_events(out);
         }
-        self.push_spread();
+        if self.spread_due.is_some_and(|at| at <= self.now) {
+            self.push_spread();
+        }
         self.post(wall, out);
-        self.flush_persist(out);
+        if self.ops_due.is_some_and(|at| at <= self.now) {
+            self.flush_persist(out);
+        }
         self.feed_copies();
         self.links.pump(out);
     }
@@ -277,7 +299,9 @@ impl Gossip {
             return Some(self.now);
         }
         let next = self.membership.next_deadline().unwrap_or(Instant::MAX);
-        Some(next.min(self.upkeep_at))
+        let push = self.spread_due.unwrap_or(Instant::MAX);
+        let persist = self.ops_due.unwrap_or(Instant::MAX);
+        Some(next.min(push).min(persist).min(self.upkeep_at))
     }
 
     /// Merges a record; tells, persists and spreads what came of it.
@@ -291,11 +315,14 @@ impl Gossip {
             // What was written under its slot before the merge need not be written again.
             Origin::Own(_) => {
                 let slot = record.slot();
-                self.ops.extend(
-                    persist.into_iter().filter(|op| !matches!(op, PersistOp::Put { slot: s, .. } if *s == slot)),
-                );
+                let rest = persist.into_iter().filter(|op| !matches!(op, PersistOp::Put { slot: s, .. } if *s == slot));
+                self.persist_soon(rest.collect(), self.now);
             }
-            Origin::Link(_) | Origin::Rider | Origin::Copy => self.ops.extend(persist),
+            Origin::Link(_) | Origin::Rider | Origin::Copy => {
+                // What others say of themselves is a cache: they say it again.
+                let is_cache = record.id().class == Class::OneWriter;
+                self.persist_soon(persist, if is_cache { self.now + CACHE_PAUSE } else { self.now });
+            }
         }
         for id in ids {
             self.follow_roster(&id, out);
@@ -306,8 +333,18 @@ impl Gossip {
             if self.membership.size() > FULL_MESH || !self.has_all_links() {
                 self.riders.add(&record, times * 6 / 5);
             }
-            self.spread.push((record, origin));
+            self.spread_soon(record, origin);
         }
+    }
+
+    /// Has a record pushed on: at once what a writer waits for or a small flock needs, else together with what else comes.
+    fn spread_soon(&mut self, record: Record, origin: Origin) {
+        let hurry = matches!(origin, Origin::Own(Some(_)))
+            || self.membership.size() <= FULL_MESH
+            || self.spread.len() >= MAX_SPREAD;
+        let due = if hurry { self.now } else { self.now.max(self.spread_last + SPREAD_PAUSE) };
+        self.spread_due = Some(self.spread_due.map_or(due, |at| at.min(due)));
+        self.spread.push((record, origin));
     }
 
     fn has_all_links(&self) -> bool {
@@ -400,8 +437,10 @@ impl Gossip {
     pub fn spread_time(&self) -> Duration {
         let alive = self.membership.alive();
         // Four outgoing links and as many incoming: each hop multiplies what is reached by about four.
-        let hops = if alive <= FULL_MESH { 1 } else { alive.ilog2().div_ceil(2) + 1 };
-        self.hop * hops
+        if alive <= FULL_MESH {
+            return self.hop;
+        }
+        (self.hop + SPREAD_PAUSE) * (alive.ilog2().div_ceil(2) + 1)
     }
 
     /// A peer's wall clock minus ours, in milliseconds, as of its last packet (transit included).
@@ -425,6 +464,13 @@ impl Gossip {
     #[must_use]
     pub fn unreadable(&self) -> u64 {
         self.unreadable
+    }
+
+    fn persist_soon(&mut self, ops: Vec<PersistOp>, due: Instant) {
+        if !ops.is_empty() && !self.failed {
+            self.ops.extend(ops);
+            self.ops_due = Some(self.ops_due.map_or(due, |at| at.min(due)));
+        }
     }
 
     fn persist(&mut self, ops: Vec<PersistOp>, out: &mut GossipOutputs) -> PersistSeq {

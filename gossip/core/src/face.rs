@@ -4,6 +4,7 @@
 //! never goes back. A late deadline is harmless, a repeated one too.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
@@ -29,7 +30,7 @@ pub enum PersistOp {
         /// Where.
         slot: Vec<u8>,
         /// The record's bytes.
-        bytes: alloc::sync::Arc<[u8]>,
+        bytes: Arc<[u8]>,
     },
     /// Remove what is under a slot.
     Delete {
@@ -58,7 +59,7 @@ pub enum GossipInput {
         /// Which link.
         link: LinkId,
         /// Its content, at most `MAX_FRAME`.
-        bytes: Vec<u8>,
+        frame: Frame,
     },
     /// The link took bytes off our hands: so many may be sent in addition.
     Credit {
@@ -93,6 +94,45 @@ pub enum GossipInput {
     PersistFailed(String),
 }
 
+/// What goes over a link in one piece; cheap to clone, since the same frame goes down many links.
+///
+/// The bytes are all that a network carries. A sender's frame also remembers the records that it wrote into them, so that
+/// a receiver in the same process (as in a simulator) shares these instead of reading each of them again.
+#[derive(Clone)]
+pub struct Frame {
+    bytes: Arc<[u8]>,
+    records: Option<Arc<[Record]>>,
+}
+
+impl Frame {
+    pub(crate) fn new(bytes: Arc<[u8]>, records: Arc<[Record]>) -> Self {
+        Self { bytes, records: Some(records) }
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> &Arc<[u8]> {
+        &self.bytes
+    }
+
+    /// The records in it, if they were read already.
+    pub(crate) fn records(&self) -> Option<&[Record]> {
+        self.records.as_deref()
+    }
+}
+
+impl From<Vec<u8>> for Frame {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes: Arc::from(bytes), records: None }
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bytes.fmt(f)
+    }
+}
+
 /// Bytes that a fresh link may send before the first credit arrives.
 pub const INITIAL_CREDIT: u64 = 1024 * 1024;
 
@@ -121,8 +161,8 @@ pub enum GossipOutput {
     Frame {
         /// Over which link.
         link: LinkId,
-        /// What; shared, since the same frame goes down many links.
-        bytes: alloc::sync::Arc<[u8]>,
+        /// What.
+        frame: Frame,
         /// What for.
         class: FrameClass,
     },

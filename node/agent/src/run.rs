@@ -174,7 +174,7 @@ impl Agent {
         let input = match event {
             NetEvent::Packet { from, bytes } => GossipInput::Packet { from, bytes },
             NetEvent::Refused { node } => GossipInput::Refused { node },
-            NetEvent::Frame { link, bytes } => GossipInput::Frame { link, bytes },
+            NetEvent::Frame { link, bytes } => GossipInput::Frame { link, frame: bytes.into() },
             NetEvent::Credit { link, bytes } => GossipInput::Credit { link, bytes },
             NetEvent::LinkUp { link, peer, inbound } => GossipInput::LinkUp { link, peer, inbound },
             NetEvent::LinkDown { link, peer, reason } => GossipInput::LinkDown { link, peer, reason },
@@ -278,7 +278,7 @@ impl Agent {
     fn carry_out_gossip(&mut self, output: GossipOutput) {
         match output {
             GossipOutput::Packet { to, bytes } => self.net.send_packet(to, bytes),
-            GossipOutput::Frame { link, bytes, class } => self.net.send_frame(link, bytes, class),
+            GossipOutput::Frame { link, frame, class } => self.net.send_frame(link, frame.bytes().clone(), class),
             GossipOutput::Dial { peer } => self.net.dial(peer),
             GossipOutput::Hangup { link, reason } => self.net.hangup(link, reason),
             GossipOutput::Persist { seq, ops } => self.disk.persist(seq, ops),

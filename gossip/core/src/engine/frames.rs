@@ -1,10 +1,10 @@
 //! What is said over links: greetings, pushes, acknowledgements, walks and full copies.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{ActiveWalk, Catching, Gossip, Origin};
-use crate::face::{FrameClass, GossipEvent, GossipOutputs, LinkId, NoticeLevel, PersistOp};
+use crate::face::{Frame, FrameClass, GossipEvent, GossipOutputs, LinkId, NoticeLevel, PersistOp};
+use crate::hash::hash64;
 use crate::hlc::Hlc;
 use crate::id::{Generation, NodeId};
 use crate::limits::{MAX_FRAME, MAX_LINK_QUEUE};
@@ -28,19 +28,47 @@ const COPY_PART: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Incoming {
     link: LinkId,
-    bytes: Vec<u8>,
+    frame: Frame,
     head: Option<Head>,
+    /// Where the next record begins.
     at: usize,
+    /// How many records were taken.
+    taken: usize,
+}
+
+impl Incoming {
+    fn len(&self) -> usize {
+        self.frame.bytes().len()
+    }
+
+    /// The next record: read already by its sender, or as bytes.
+    fn next(&mut self) -> Option<Next<'_>> {
+        let at = self.taken;
+        self.taken += 1;
+        if let Some(records) = self.frame.records() {
+            return records.get(at).map(Next::Read);
+        }
+        let (bytes, next) = record_at(self.frame.bytes(), self.at)?;
+        self.at = next;
+        Some(Next::Bytes(bytes))
+    }
+}
+
+/// A record of a frame.
+enum Next<'a> {
+    Read(&'a Record),
+    Bytes(&'a [u8]),
 }
 
 impl Gossip {
-    pub(super) fn frame_in(&mut self, link: LinkId, bytes: Vec<u8>) {
+    pub(super) fn frame_in(&mut self, link: LinkId, frame: Frame) {
         let Some(peer) = self.links.get(link).map(|link| link.peer) else { return };
         self.membership.contact(self.now, peer);
-        match open(&bytes) {
+        match open(frame.bytes()) {
             Ok((head, at)) => {
-                self.inbox_bytes += bytes.len();
-                self.inbox.push_back(Incoming { link, bytes, head: Some(head), at });
+                debug_assert!(says_what_it_holds(&frame, at), "a frame's records are those of its bytes");
+                self.inbox_bytes += frame.bytes().len();
+                self.inbox.push_back(Incoming { link, frame, head: Some(head), at, taken: 0 });
             }
             Err(_) => self.unreadable += 1,
         }
@@ -52,7 +80,7 @@ impl Gossip {
         while left > 0 || self.inbox_bytes > MAX_LINK_QUEUE {
             let Some(mut incoming) = self.inbox.pop_front() else { return };
             if self.read_records(wall, &mut incoming, &mut left, out) {
-                self.inbox_bytes = self.inbox_bytes.saturating_sub(incoming.bytes.len());
+                self.inbox_bytes = self.inbox_bytes.saturating_sub(incoming.len());
                 if let Some(head) = incoming.head.take() {
                     self.frame_end(wall, incoming.link, head, out);
                 }
@@ -71,23 +99,35 @@ impl Gossip {
         };
         let admitted = self.links.get(incoming.link).is_some_and(|link| link.generation.is_some());
         let forced = self.inbox_bytes > MAX_LINK_QUEUE;
-        while let Some((bytes, next)) = record_at(&incoming.bytes, incoming.at).filter(|_| admitted) {
+        if !admitted {
+            return true;
+        }
+        loop {
             if *left == 0 && !forced {
                 return false;
             }
-            *left = left.saturating_sub(1);
-            incoming.at = next;
             // A push reaches us over several links; all but the first are recognised without being read.
-            if self.fresh.knows(bytes) {
-                out.cost += 1;
-                continue;
-            }
-            match Record::read(bytes) {
-                Ok(record) => self.take(wall, record, origin, out),
-                Err(_) => self.unreadable += 1,
+            let record = match incoming.next() {
+                None => return true,
+                Some(Next::Read(record)) if self.fresh.knows(record.hash()) => None,
+                Some(Next::Read(record)) => Some(record.clone()),
+                Some(Next::Bytes(bytes)) if self.fresh.knows(hash64(bytes)) => None,
+                Some(Next::Bytes(bytes)) => match Record::read(bytes) {
+                    Ok(record) => Some(record),
+                    Err(_) => {
+                        self.unreadable += 1;
+                        continue;
+                    }
+                },
+            };
+            match record {
+                Some(record) => {
+                    *left = left.saturating_sub(1);
+                    self.take(wall, record, origin, out);
+                }
+                None => out.cost += 1,
             }
         }
-        true
     }
 
     /// What a frame means, after its records are merged.
@@ -105,9 +145,7 @@ impl Gossip {
             Head::WalkEnd => self.walk_ended(link, peer, out),
             Head::CopyRequest => {
                 let records: Vec<Record> = self.state.snapshot().records().cloned().collect();
-                if let Some(link) = self.links.get_mut(link) {
-                    link.copy = Some(records.into_iter());
-                }
+                self.links.start_copy(link, records);
             }
             Head::CopyPart(last) => self.copy_part(link, peer, last, out),
             Head::Members(lines) => {
@@ -155,10 +193,8 @@ impl Gossip {
         self.upkeep_at = self.now;
     }
 
-    fn say(&mut self, link: LinkId, class: FrameClass, bytes: Arc<[u8]>) {
-        if let Some(link) = self.links.get_mut(link) {
-            link.queue(class, bytes);
-        }
+    fn say(&mut self, link: LinkId, class: FrameClass, frame: Frame) {
+        self.links.queue(link, class, frame);
     }
 
     fn hello(&mut self, wall: Wall, link: LinkId, peer: NodeId, hello: Hello, out: &mut GossipOutputs) {
@@ -294,11 +330,10 @@ impl Gossip {
                     part.push(record);
                 }
                 let last = copy.len() == 0;
-                let bytes = with_records(&Head::CopyPart(last), &part);
-                link.queue(FrameClass::Sync, bytes);
                 if last {
                     link.copy = None;
                 }
+                self.say(id, FrameClass::Sync, with_records(&Head::CopyPart(last), &part));
             }
         }
     }
@@ -312,28 +347,44 @@ impl Gossip {
         out.event(GossipEvent::Stored { hlc, by });
     }
 
-    /// Sends what this call merged down every link but the one it came from.
+    /// Sends what was merged since the last push down every link but the one it came from. What its writer wants
+    /// acknowledged goes in frames of its own, batch by batch.
     pub(super) fn push_spread(&mut self) {
-        let mut spread = core::mem::take(&mut self.spread);
-        let mut rest = &spread[..];
-        while let Some((_, origin)) = rest.first().cloned() {
-            let count = rest.iter().take_while(|(_, other)| *other == origin).count();
-            let (run, others) = rest.split_at(count);
-            rest = others;
-            let records: Vec<Record> = run.iter().map(|(record, _)| record.clone()).collect();
-            let (skip, want) = match origin {
-                Origin::Link(link) => (Some(link), None),
-                Origin::Own(hlc) => (None, hlc),
-                Origin::Rider | Origin::Copy => (None, None),
-            };
-            // Links whose peer has yet to greet as well: our own greeting went first, with a root that lacks these records,
-            // and a walk takes what arrives while a link stands for sent. Without them a newcomer's header was late by
-            // the wait for the next sync.
-            let links: Vec<LinkId> = self.links.ids().into_iter().filter(|id| Some(*id) != skip).collect();
-            self.push_to(&links, &records, want);
+        self.spread_due = None;
+        self.spread_last = self.now;
+        // Links whose peer has yet to greet as well: our own greeting went first, with a root that lacks these records,
+        // and a walk takes what arrives while a link stands for sent. Without them a newcomer's header was late by the
+        // wait for the next sync.
+        let links = self.links.ids();
+        let is_awaited = |(_, origin): &(Record, Origin)| matches!(origin, Origin::Own(Some(_)));
+        let (awaited, mut mixed): (Vec<_>, Vec<_>) =
+            core::mem::take(&mut self.spread).into_iter().partition(is_awaited);
+        for batch in awaited.chunk_by(|(_, a), (_, b)| a == b) {
+            let Some((_, Origin::Own(want))) = batch.first() else { continue };
+            let records: Vec<Record> = batch.iter().map(|(record, _)| record.clone()).collect();
+            self.push_to(&links, &records, *want);
         }
-        spread.clear();
-        self.spread = spread;
+        self.push_mixed(&links, &mixed);
+        mixed.clear();
+        self.spread = mixed;
+    }
+
+    /// One frame for all links that gave us nothing of this, and one each for the others, without what they gave.
+    fn push_mixed(&mut self, links: &[LinkId], spread: &[(Record, Origin)]) {
+        if spread.is_empty() {
+            return;
+        }
+        let gave = |link: LinkId| spread.iter().any(|(_, origin)| *origin == Origin::Link(link));
+        let (givers, others): (Vec<LinkId>, Vec<LinkId>) = links.iter().partition(|link| gave(**link));
+        if !others.is_empty() {
+            let all: Vec<Record> = spread.iter().map(|(record, _)| record.clone()).collect();
+            self.push_to(&others, &all, None);
+        }
+        for link in givers {
+            let from_others = spread.iter().filter(|(_, origin)| *origin != Origin::Link(link));
+            let records: Vec<Record> = from_others.map(|(record, _)| record.clone()).collect();
+            self.push_to(&[link], &records, None);
+        }
     }
 
     fn push_to(&mut self, links: &[LinkId], records: &[Record], want: Option<Hlc>) {
@@ -344,9 +395,9 @@ impl Gossip {
         for (index, run) in runs.iter().enumerate() {
             // Links keep the order, so that the last frame's acknowledgement stands for all.
             let want = want.filter(|_| index + 1 == runs.len());
-            let bytes = with_records(&Head::Push(want), run);
+            let frame = with_records(&Head::Push(want), run);
             for link in links {
-                self.say(*link, FrameClass::Push, bytes.clone());
+                self.say(*link, FrameClass::Push, frame.clone());
             }
         }
     }
@@ -376,6 +427,18 @@ impl Gossip {
         self.dropped = true;
         self.inbox.clear();
     }
+}
+
+/// True if the records that a frame's sender shares with us are those of its bytes.
+fn says_what_it_holds(frame: &Frame, at: usize) -> bool {
+    let Some(records) = frame.records() else { return true };
+    let mut at = at;
+    let read = core::iter::from_fn(|| {
+        let (bytes, next) = record_at(frame.bytes(), at)?;
+        at = next;
+        Some(Record::read(bytes))
+    });
+    read.eq(records.iter().map(|record| Ok(record.clone())))
 }
 
 fn walk_size(message: &Walk) -> usize {

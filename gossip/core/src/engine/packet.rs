@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::{Gossip, Origin};
 use crate::face::{GossipOutput, GossipOutputs};
+use crate::hash::hash64;
 use crate::id::NodeId;
 use crate::limits::MAX_PACKET;
 use crate::time::{Instant, Wall};
@@ -76,7 +77,7 @@ impl Gossip {
         while let Some((length, rest)) = riders.split_first_chunk::<2>() {
             let Some((record, rest)) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length))) else { break };
             riders = rest;
-            if self.fresh.knows(record) {
+            if self.fresh.knows(hash64(record)) {
                 continue;
             }
             match Record::read(record) {

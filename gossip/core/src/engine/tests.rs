@@ -247,13 +247,14 @@ impl World {
             self.trace = mix(self.trace, hash64(alloc::format!("{n} {:?} {output:?}", self.now).as_bytes()));
             match output {
                 GossipOutput::Packet { to, bytes } => self.packet(n, to.0[0], bytes),
-                GossipOutput::Frame { link, bytes, .. } => {
+                GossipOutput::Frame { link, frame, .. } => {
                     if let Some((far, far_link)) = self.links.get(&(n, link)).copied() {
+                        let bytes = frame.bytes();
                         let size = bytes.len() as u64;
                         assert!(bytes.len() <= crate::limits::MAX_FRAME);
                         // One latency for all: links keep order.
                         let after = Duration::from_millis(3);
-                        self.input(after, far, GossipInput::Frame { link: far_link, bytes: bytes.to_vec() });
+                        self.input(after, far, GossipInput::Frame { link: far_link, frame: bytes.to_vec().into() });
                         self.input(after * 2, n, GossipInput::Credit { link, bytes: size });
                     }
                 }
@@ -474,8 +475,8 @@ fn silence_is_found_out_and_a_long_partition_heals() {
     assert_eq!(world.value(6, "left").as_deref(), Some(&b"l"[..]));
 }
 
-fn under_loss(guard: bool) -> (u64, usize) {
-    let mut world = World::new(10, 7);
+fn under_loss(guard: bool, seed: u64) -> (u64, usize) {
+    let mut world = World::new(10, seed);
     world.guard = guard;
     world.loss = Ratio::percent(20);
     (1..=10).for_each(|n| world.boot(n));
@@ -492,10 +493,13 @@ fn under_loss(guard: bool) -> (u64, usize) {
 
 #[test]
 fn healthy_nodes_do_not_renew_under_loss_and_would_without_the_guard() {
-    let (renewals, down) = under_loss(true);
-    assert_eq!(renewals, 0, "{down} down");
-    let (unguarded, _) = under_loss(false);
-    assert!(unguarded > 0, "the story does not show what the guard is for");
+    let tally = |guard| {
+        let runs = (1..=3).map(|seed| under_loss(guard, seed));
+        runs.fold((0, 0), |sum, (renewals, down)| (sum.0 + renewals, sum.1 + down as u64))
+    };
+    let (guarded, unguarded) = (tally(true), tally(false));
+    assert!(guarded.0 <= guarded.1, "only who was declared down renews: {guarded:?}");
+    assert!(unguarded.0 > unguarded.1 + 20, "the story does not show what the guard is for");
 }
 
 #[test]
@@ -636,7 +640,7 @@ fn noise_changes_nothing() {
         }
         let link = world.gossip(1).links().next().map_or(LinkId(0), |(link, _)| link);
         world.input(Duration::ZERO, 1, GossipInput::Packet { from: node(2), bytes: bytes.clone() });
-        world.input(Duration::ZERO, 1, GossipInput::Frame { link, bytes });
+        world.input(Duration::ZERO, 1, GossipInput::Frame { link, frame: bytes.into() });
     }
     world.run(Duration::from_secs(20));
     assert_eq!(world.roots().len(), 1);

@@ -29,7 +29,7 @@ const GIVE_UP: Duration = Duration::from_secs(15);
 impl Gossip {
     pub(super) fn upkeep(&mut self, wall: Wall, out: &mut GossipOutputs) {
         self.upkeep_at = self.now + UPKEEP_PERIOD;
-        self.fresh.expire(self.now, self.config.timing.settle);
+        self.links.expire(self.now);
         self.pushed.retain(|_, at| *at + UNANSWERED > self.now);
         if !self.leaving {
             self.dial(out);
@@ -56,7 +56,11 @@ impl Gossip {
             let wanted: Vec<NodeId> = self.membership.others().filter_map(open).collect();
             wanted.into_iter().for_each(|node| self.links.start_dial(now, node, out));
         } else {
-            for _ in self.links.outgoing(now)..OUTGOING {
+            let standing = self.links.outgoing(now);
+            if standing >= OUTGOING {
+                return;
+            }
+            for _ in standing..OUTGOING {
                 let Some(node) = self.next_neighbour() else { break };
                 self.links.start_dial(now, node, out);
             }
@@ -166,6 +170,6 @@ impl Gossip {
             self.persist_own(Vec::from([record]), None, out);
         }
         let ops = self.state.collect(self.now);
-        self.ops.extend(ops);
+        self.persist_soon(ops, self.now);
     }
 }

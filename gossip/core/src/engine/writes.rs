@@ -162,9 +162,7 @@ impl Gossip {
         self.leaving = true;
         let goodbye = frame(&Head::Goodbye);
         for id in self.links.ids() {
-            if let Some(link) = self.links.get_mut(id) {
-                link.queue(FrameClass::Control, goodbye.clone());
-            }
+            self.links.queue(id, FrameClass::Control, goodbye.clone());
         }
         self.membership.leave(self.now);
         self.post(wall, out);
@@ -187,8 +185,9 @@ impl Gossip {
         seq
     }
 
-    /// One persist request for all that this call merged.
+    /// One persist request for all that merges left.
     pub(super) fn flush_persist(&mut self, out: &mut GossipOutputs) {
+        self.ops_due = None;
         if !self.ops.is_empty() && !self.failed {
             let ops = core::mem::take(&mut self.ops);
             self.persist(ops, out);
@@ -207,9 +206,7 @@ impl Gossip {
     }
 
     fn tell_stored(&mut self, link: LinkId, hlc: Hlc) {
-        if let Some(link) = self.links.get_mut(link) {
-            link.queue(FrameClass::Control, frame(&Head::Stored(hlc)));
-        }
+        self.links.queue(link, FrameClass::Control, frame(&Head::Stored(hlc)));
     }
 
     pub(super) fn persisted(&mut self, wall: Wall, seq: PersistSeq, out: &mut GossipOutputs) {

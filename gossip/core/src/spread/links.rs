@@ -4,11 +4,10 @@
 //! lower node dialled, or else the younger.
 
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::face::{FrameClass, GossipOutput, GossipOutputs, INITIAL_CREDIT, LinkId};
+use crate::face::{Frame, FrameClass, GossipOutput, GossipOutputs, INITIAL_CREDIT, LinkId};
 use crate::id::{Generation, NodeId};
 use crate::limits::MAX_LINK_QUEUE;
 use crate::time::{Duration, Instant};
@@ -34,35 +33,35 @@ pub(crate) struct Link {
     pub(crate) copy: Option<vec::IntoIter<Record>>,
     credit: u64,
     queued: usize,
-    queues: [VecDeque<Arc<[u8]>>; 3],
+    queues: [VecDeque<Frame>; 3],
 }
 
 impl Link {
     /// Queues a frame. When the queue is full, frames of the highest class go, this one included; a sync recovers them.
-    pub(crate) fn queue(&mut self, class: FrameClass, bytes: Arc<[u8]>) {
-        self.queued += bytes.len();
-        self.queues[class as usize].push_back(bytes);
+    fn queue(&mut self, class: FrameClass, frame: Frame) {
+        self.queued += frame.bytes().len();
+        self.queues[class as usize].push_back(frame);
         while self.queued > MAX_LINK_QUEUE {
             let Some(dropped) = self.queues.iter_mut().rev().find_map(VecDeque::pop_back) else { break };
-            self.queued -= dropped.len();
+            self.queued -= dropped.bytes().len();
         }
     }
 
     /// True if more of a full copy should be queued.
     pub(crate) fn wants_copy(&self) -> bool {
-        let waiting: usize = self.queues[FrameClass::Sync as usize].iter().map(|bytes| bytes.len()).sum();
+        let waiting: usize = self.queues[FrameClass::Sync as usize].iter().map(|frame| frame.bytes().len()).sum();
         self.copy.is_some() && waiting < COPY_AHEAD
     }
 
     fn pump(&mut self, link: LinkId, out: &mut GossipOutputs) {
         for class in CLASSES {
             let queue = &mut self.queues[class as usize];
-            while let Some(bytes) = queue.front() {
-                let Some(credit) = self.credit.checked_sub(bytes.len() as u64) else { return };
-                let Some(bytes) = queue.pop_front() else { return };
+            while let Some(frame) = queue.front() {
+                let Some(credit) = self.credit.checked_sub(frame.bytes().len() as u64) else { return };
+                let Some(frame) = queue.pop_front() else { return };
                 self.credit = credit;
-                self.queued -= bytes.len();
-                out.push(GossipOutput::Frame { link, bytes, class });
+                self.queued -= frame.bytes().len();
+                out.push(GossipOutput::Frame { link, frame, class });
             }
         }
     }
@@ -83,11 +82,23 @@ pub(crate) struct Links {
     pause_max: Duration,
     links: BTreeMap<LinkId, Link>,
     dials: BTreeMap<NodeId, Dial>,
+    /// A frame was queued, or credit came, since everything was last handed out: most calls do neither.
+    stirred: bool,
+    /// A full copy may be under way.
+    copying: bool,
 }
 
 impl Links {
     pub(crate) fn new(me: NodeId, pause_min: Duration, pause_max: Duration) -> Self {
-        Self { me, pause_min, pause_max, links: BTreeMap::new(), dials: BTreeMap::new() }
+        Self {
+            me,
+            pause_min,
+            pause_max,
+            links: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            stirred: false,
+            copying: false,
+        }
     }
 
     pub(crate) fn up(&mut self, now: Instant, id: LinkId, peer: NodeId, inbound: bool) {
@@ -171,8 +182,34 @@ impl Links {
             + self.dials.values().filter(|dial| self.is_pending(now, dial)).count()
     }
 
-    pub(crate) fn any_copy(&self) -> bool {
-        self.links.values().any(|link| link.copy.is_some())
+    /// Queues a frame, if the link stands.
+    pub(crate) fn queue(&mut self, id: LinkId, class: FrameClass, frame: Frame) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.queue(class, frame);
+            self.stirred = true;
+        }
+    }
+
+    /// Begins a full copy to a peer.
+    pub(crate) fn start_copy(&mut self, id: LinkId, records: Vec<Record>) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.copy = Some(records.into_iter());
+            self.copying = true;
+        }
+    }
+
+    pub(crate) fn any_copy(&mut self) -> bool {
+        self.copying = self.copying && self.links.values().any(|link| link.copy.is_some());
+        self.copying
+    }
+
+    /// Forgets dials that say nothing any more: that they rested long ago.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        let pause = self.pause_max;
+        self.dials.retain(|_, dial| {
+            let tried = dial.pending.is_some_and(|since| since + pause > now);
+            tried || dial.next + pause > now
+        });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -237,11 +274,15 @@ impl Links {
     pub(crate) fn credit(&mut self, id: LinkId, bytes: u64) {
         if let Some(link) = self.links.get_mut(&id) {
             link.credit = link.credit.saturating_add(bytes);
+            self.stirred = true;
         }
     }
 
     /// Hands the shell what credit allows.
     pub(crate) fn pump(&mut self, out: &mut GossipOutputs) {
+        if !core::mem::take(&mut self.stirred) {
+            return;
+        }
         for (id, link) in &mut self.links {
             if link.queued > 0 {
                 link.pump(*id, out);
@@ -270,11 +311,10 @@ mod tests {
     fn credit_holds_back_and_control_goes_first() {
         let mut links = links(1);
         links.up(Instant::ZERO, LinkId(1), NodeId([2; 16]), true);
-        let link = links.get_mut(LinkId(1)).expect("it stands");
         for _ in 0..5 {
-            link.queue(FrameClass::Sync, Arc::from(vec![0; 250_000]));
+            links.queue(LinkId(1), FrameClass::Sync, vec![0; 250_000].into());
         }
-        link.queue(FrameClass::Control, Arc::from(vec![0; 10]));
+        links.queue(LinkId(1), FrameClass::Control, vec![0; 10].into());
         let mut out = GossipOutputs::default();
         links.pump(&mut out);
         assert_eq!(
@@ -290,11 +330,11 @@ mod tests {
     fn a_full_queue_drops_the_highest_class() {
         let mut links = links(1);
         links.up(Instant::ZERO, LinkId(1), NodeId([2; 16]), true);
-        let link = links.get_mut(LinkId(1)).expect("it stands");
         for _ in 0..100 {
-            link.queue(FrameClass::Sync, Arc::from(vec![0; 100_000]));
-            link.queue(FrameClass::Control, Arc::from(vec![0; 10]));
+            links.queue(LinkId(1), FrameClass::Sync, vec![0; 100_000].into());
+            links.queue(LinkId(1), FrameClass::Control, vec![0; 10].into());
         }
+        let link = links.get(LinkId(1)).expect("it stands");
         assert!(link.queued <= MAX_LINK_QUEUE);
         assert_eq!(link.queues[FrameClass::Control as usize].len(), 100);
     }

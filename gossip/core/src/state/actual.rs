@@ -24,22 +24,39 @@ use crate::wire::{Kind, Record, Stamp, codec};
 type Marker = (Generation, u64, Arc<[u8]>);
 
 fn marker(record: &Record) -> Marker {
-    let (generation, sequence) = match record.stamp() {
-        Stamp::Sequence { generation, sequence } => (*generation, *sequence),
-        Stamp::Context { .. } | Stamp::Fact { .. } => (Generation::default(), 0),
-    };
+    let (generation, sequence, _) = order(record);
     (generation, sequence, record.bytes().clone())
+}
+
+/// The marker, borrowed.
+fn order(record: &Record) -> (Generation, u64, &[u8]) {
+    let sequence = match record.stamp() {
+        Stamp::Sequence { sequence, .. } => *sequence,
+        Stamp::Context { .. } | Stamp::Fact { .. } => 0,
+    };
+    (generation(record), sequence, record.bytes())
 }
 
 /// The boot that wrote a record.
 pub(super) fn generation(record: &Record) -> Generation {
-    marker(record).0
+    match record.stamp() {
+        Stamp::Sequence { generation, .. } => *generation,
+        Stamp::Context { .. } | Stamp::Fact { .. } => Generation::default(),
+    }
 }
 
 /// What a register holds after one more record; `None` if that is what it held before.
 pub(super) fn merge(held: &[Record], record: &Record) -> Option<Vec<Record>> {
     let evidence = record.id().kind == Kind::HEADER;
     let rival = held.iter().find(|r| !evidence || generation(r) == generation(record));
+    if let Some(rival) = rival
+        && order(record) <= order(rival)
+    {
+        return None;
+    }
+    if held.len() == usize::from(rival.is_some()) {
+        return Some(Vec::from([record.clone()]));
+    }
     let mut register = LWWReg { val: rival.unwrap_or(record).clone(), marker: marker(rival.unwrap_or(record)) };
     register.update(record.clone(), marker(record));
     if rival == Some(&register.val) {
@@ -48,7 +65,7 @@ pub(super) fn merge(held: &[Record], record: &Record) -> Option<Vec<Record>> {
     let mut records: Vec<Record> = held.iter().filter(|r| Some(*r) != rival).cloned().collect();
     records.push(register.val);
     if records.len() > MAX_SIBLINGS {
-        records.sort_unstable_by_key(|r| core::cmp::Reverse(marker(r)));
+        records.sort_unstable_by(|a, b| order(b).cmp(&order(a)));
         records.truncate(MAX_SIBLINGS);
     }
     records.sort_unstable_by(canonical);
@@ -57,7 +74,7 @@ pub(super) fn merge(held: &[Record], record: &Record) -> Option<Vec<Record>> {
 
 /// The register's value: its newest record, unless that is a tombstone.
 pub(super) fn winner(siblings: &[Record]) -> Option<&Record> {
-    siblings.iter().max_by_key(|r| marker(r)).filter(|r| r.payload().is_some())
+    siblings.iter().max_by_key(|r| order(r)).filter(|r| r.payload().is_some())
 }
 
 /// What is known of one writer's boots.

@@ -102,7 +102,7 @@ impl State {
     fn admit(&mut self, record: Record, settled: Settledness) -> Merge {
         let id = record.id().clone();
         let position = record.position();
-        let held = self.siblings(&id);
+        let held = self.trie.register(position, &id);
         let merged = match id.class {
             Class::ManyWriters => desired::merge(held, &record),
             Class::OneWriter => actual::merge(held, &record),
@@ -172,6 +172,13 @@ impl State {
 
     /// Changes a register, and notes what that means on disk: a slot holds the last of its records in canonical order.
     fn replace(&mut self, id: &RecordId, position: u64, records: &[Record], persist: &mut Vec<PersistOp>) {
+        if let [record] = records
+            && id.class != Class::ManyWriters
+            && self.put_only(record)
+        {
+            persist.push(PersistOp::Put { slot: record.slot(), bytes: record.bytes().clone() });
+            return;
+        }
         let slots = |records: &[Record]| -> BTreeMap<Vec<u8>, Record> {
             records.iter().map(|r| (r.slot(), r.clone())).collect()
         };

@@ -235,6 +235,17 @@ impl State {
         old
     }
 
+    /// The usual case of [`State::put`]: a register without siblings gets a record in place of the one it has, if any, and
+    /// shares its position with nobody. All such records lie in one slot on disk. False if this is not that case.
+    fn put_only(&mut self, record: &Record) -> bool {
+        if !matches!(self.trie.at(record.position()), [] | [_]) || !self.trie.is_of(record.position(), record.id()) {
+            return false;
+        }
+        self.trie.set_one(record.clone());
+        drop(self.index.replace(Entry(record.clone())));
+        true
+    }
+
     /// All of a writer's registers, tombstones included.
     fn written_by(&self, node: NodeId) -> Vec<RecordId> {
         let mut ids = Vec::new();

@@ -214,6 +214,21 @@ impl Trie {
         };
     }
 
+    /// Puts one record in place of whatever lies at its position.
+    pub(super) fn set_one(&mut self, record: Record) {
+        let position = record.position();
+        let leaf = Some(Node::One(record));
+        self.root = match self.root.take() {
+            Some(node) => node.set(0, position, leaf),
+            None => leaf,
+        };
+    }
+
+    /// True if nothing but records of this register lies at a position.
+    pub(super) fn is_of(&self, position: u64, id: &RecordId) -> bool {
+        self.at(position).iter().all(|record| record.id() == id)
+    }
+
     /// Hashes and size of everything.
     #[must_use]
     pub fn sums(&self) -> Sums {
@@ -232,7 +247,17 @@ impl Trie {
     /// The records of a register, in canonical order.
     #[must_use]
     pub fn siblings(&self, id: &RecordId) -> &[Record] {
-        let records = self.at(id.hash());
+        self.register(id.hash(), id)
+    }
+
+    /// The records of a register of which the position is known, in canonical order.
+    pub(super) fn register(&self, position: u64, id: &RecordId) -> &[Record] {
+        let records = self.at(position);
+        if let [record] = records
+            && record.id() == id
+        {
+            return records;
+        }
         let start = records.partition_point(|r| r.id() < id);
         let end = records.partition_point(|r| r.id() <= id);
         records.get(start..end).unwrap_or_default()

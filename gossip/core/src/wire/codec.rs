@@ -34,6 +34,12 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, bincode::config::standard()).unwrap_or_default()
 }
 
+/// The canonical bytes of a small value, in the given room; empty where they do not fit.
+pub(super) fn encode_small<'a, T: Serialize>(value: &T, room: &'a mut [u8]) -> &'a [u8] {
+    let used = bincode::serde::encode_into_slice(value, &mut *room, bincode::config::standard()).unwrap_or(0);
+    room.get(..used).unwrap_or_default()
+}
+
 /// The value that bytes express, all of them.
 ///
 /// # Errors

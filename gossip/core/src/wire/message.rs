@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Record;
 use super::codec::{self, DecodeError};
+use crate::face::Frame;
 use crate::hlc::Hlc;
 use crate::id::Generation;
 use crate::limits::MAX_FRAME;
@@ -63,12 +64,12 @@ pub(crate) enum Head {
 }
 
 /// A frame without records.
-pub(crate) fn frame(head: &Head) -> Arc<[u8]> {
+pub(crate) fn frame(head: &Head) -> Frame {
     with_records(head, &[])
 }
 
 /// A frame with records; the caller keeps to the limit (see [`chunks`]).
-pub(crate) fn with_records(head: &Head, records: &[Record]) -> Arc<[u8]> {
+pub(crate) fn with_records(head: &Head, records: &[Record]) -> Frame {
     let head = codec::encode(head);
     let size: usize = records.iter().map(|record| record.bytes().len() + 4).sum();
     let mut bytes = Vec::with_capacity(PREFIX + head.len() + size);
@@ -79,7 +80,7 @@ pub(crate) fn with_records(head: &Head, records: &[Record]) -> Arc<[u8]> {
         bytes.extend_from_slice(&u32::try_from(record.bytes().len()).unwrap_or(u32::MAX).to_be_bytes());
         bytes.extend_from_slice(record.bytes());
     }
-    Arc::from(bytes)
+    Frame::new(Arc::from(bytes), Arc::from(records))
 }
 
 /// Cuts records into runs, each of which fits a frame of `room` bytes (or is one record).
@@ -133,7 +134,7 @@ mod tests {
     #[test]
     fn frames_read_back_and_no_cut_panics() {
         let records = [record(1, 10), record(2, 300)];
-        let bytes = with_records(&Head::Push(Some(Hlc(7))), &records);
+        let bytes = with_records(&Head::Push(Some(Hlc(7))), &records).bytes().clone();
         let (head, mut at) = open(&bytes).expect("own frame");
         assert_eq!(head, Head::Push(Some(Hlc(7))));
         for wanted in &records {
@@ -153,8 +154,8 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_frame_are_fixed() {
-        assert_eq!(frame(&Head::Stored(Hlc(7)))[..], [1, 0, 0, 0, 2, 2, 7]);
-        assert_eq!(frame(&Head::Goodbye)[..], [1, 0, 0, 0, 1, 8]);
+        assert_eq!(frame(&Head::Stored(Hlc(7))).bytes()[..], [1, 0, 0, 0, 2, 2, 7]);
+        assert_eq!(frame(&Head::Goodbye).bytes()[..], [1, 0, 0, 0, 1, 8]);
     }
 
     #[test]

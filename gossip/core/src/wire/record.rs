@@ -19,6 +19,9 @@ use crate::model::{AllocId, ReplicaKey, ServiceKey, StackName, TokenId};
 /// The envelope that this build writes.
 pub(super) const ENVELOPE: u8 = 1;
 
+/// Keys up to this length are hashed without an allocation: all that this build writes.
+const SHORT_KEY: usize = 192;
+
 /// How records of one key merge.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Class {
@@ -150,7 +153,11 @@ impl RecordId {
     /// Where the register lies in the trie.
     #[must_use]
     pub fn hash(&self) -> u64 {
-        hash64(&codec::encode(self))
+        if self.key.len() <= SHORT_KEY {
+            hash64(codec::encode_small(self, &mut [0; SHORT_KEY + 16]))
+        } else {
+            hash64(&codec::encode(self))
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use dunlin_gossip::model::{Protocol, Resources, ServiceKey};
 
 use super::Waiting;
 use super::filter::{Candidate, fixed_misfit};
-use super::rank::{Rank, rank, replica_hash};
+use super::rank::Rank;
 
 /// A node on which a replica fits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +68,7 @@ pub(super) fn fitted(
     waiting: &Waiting<'_>,
     index: usize,
     candidate: &Candidate<'_>,
+    rank: Rank,
     tentative: &Tentative,
 ) -> Option<Fitted> {
     if !tentative.admits(waiting, index, candidate) {
@@ -83,7 +84,7 @@ pub(super) fn fitted(
     Some(Fitted {
         node: candidate.node,
         index,
-        rank: rank(replica_hash(waiting.replica), candidate.hash, candidate.weight),
+        rank,
         same_service: running.saturating_add(u32::try_from(planned).unwrap_or(u32::MAX)),
         uneven: cpu.abs_diff(memory) / 100,
         left: cpu + memory,

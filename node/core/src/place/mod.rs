@@ -75,7 +75,7 @@ pub fn heads(waiting: &[Waiting<'_>], nodes: &[Candidate<'_>]) -> Vec<Option<Nod
     let mut tentative = Tentative::default();
     let mut out = Vec::with_capacity(waiting.len());
     for w in waiting {
-        let head = best_k(w, nodes, &tentative).first().copied();
+        let head = best_k(replica_hash(w.replica), w, nodes, &tentative).first().copied();
         if let Some(head) = head {
             tentative.take(head.index, w);
         }
@@ -90,11 +90,12 @@ fn position_with(
     nodes: &[Candidate<'_>],
     tentative: &mut Tentative,
 ) -> Option<usize> {
-    let best = best_k(waiting, nodes, tentative);
+    let hash = replica_hash(waiting.replica);
+    let best = best_k(hash, waiting, nodes, tentative);
     let position = best.iter().position(|f| f.node == me).or_else(|| {
-        let mine = nodes.iter().enumerate().find(|(_, c)| c.node == me)?;
-        let my_rank = fit::fitted(waiting, mine.0, mine.1, tentative)?.rank;
-        Some(count_before((my_rank, me), waiting, nodes, tentative))
+        let (index, mine) = nodes.iter().enumerate().find(|(_, c)| c.node == me)?;
+        let my_rank = rank(hash, mine.hash, mine.weight);
+        tentative.admits(waiting, index, mine).then(|| count_before((my_rank, me), hash, waiting, nodes, tentative))
     });
     if let Some(head) = best.first() {
         tentative.take(head.index, waiting);
@@ -103,14 +104,19 @@ fn position_with(
 }
 
 /// How many nodes on which it fits stand before this rank. Only asked by nodes beyond the first [`K`].
-fn count_before(mine: (Rank, NodeId), waiting: &Waiting<'_>, nodes: &[Candidate<'_>], tentative: &Tentative) -> usize {
-    let all = nodes.iter().enumerate().filter_map(|(i, c)| fit::fitted(waiting, i, c, tentative));
-    all.filter(|f| (f.rank, f.node) < mine).count()
+fn count_before(
+    mine: (Rank, NodeId),
+    hash: u64,
+    waiting: &Waiting<'_>,
+    nodes: &[Candidate<'_>],
+    tentative: &Tentative,
+) -> usize {
+    let before = |c: &Candidate<'_>| (rank(hash, c.hash, c.weight), c.node) < mine;
+    nodes.iter().enumerate().filter(|(i, c)| before(c) && tentative.admits(waiting, *i, c)).count()
 }
 
 /// The first [`K`] by rank on which it fits, best score first.
-fn best_k(waiting: &Waiting<'_>, nodes: &[Candidate<'_>], tentative: &Tentative) -> Vec<Fitted> {
-    let hash = replica_hash(waiting.replica);
+fn best_k(hash: u64, waiting: &Waiting<'_>, nodes: &[Candidate<'_>], tentative: &Tentative) -> Vec<Fitted> {
     let mut first: Vec<(Rank, usize)> = Vec::with_capacity(K + 1);
     for (index, candidate) in nodes.iter().enumerate() {
         let key = rank(hash, candidate.hash, candidate.weight);
@@ -125,17 +131,18 @@ fn best_k(waiting: &Waiting<'_>, nodes: &[Candidate<'_>], tentative: &Tentative)
         first.truncate(K);
     }
     let mut best: Vec<Fitted> =
-        first.iter().filter_map(|(_, i)| fit::fitted(waiting, *i, nodes.get(*i)?, tentative)).collect();
+        first.iter().filter_map(|(rank, i)| fit::fitted(waiting, *i, nodes.get(*i)?, *rank, tentative)).collect();
     best.sort_unstable_by_key(Fitted::key);
     best
 }
 
 fn sorted(waiting: &Waiting<'_>, nodes: &[Candidate<'_>], tentative: &Tentative) -> Vec<Fitted> {
-    let mut best = best_k(waiting, nodes, tentative);
+    let hash = replica_hash(waiting.replica);
+    let mut best = best_k(hash, waiting, nodes, tentative);
     let mut rest: Vec<Fitted> = nodes
         .iter()
         .enumerate()
-        .filter_map(|(i, c)| fit::fitted(waiting, i, c, tentative))
+        .filter_map(|(i, c)| fit::fitted(waiting, i, c, rank(hash, c.hash, c.weight), tentative))
         .filter(|f| best.iter().all(|b| b.node != f.node))
         .collect();
     rest.sort_unstable_by_key(|f| (f.rank, f.node));

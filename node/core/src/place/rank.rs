@@ -33,8 +33,8 @@ pub fn weight(allocatable: &Resources) -> u64 {
 /// The rank of a node for a replica.
 #[must_use]
 pub fn rank(replica_hash: u64, node_hash: u64, weight: u64) -> Rank {
-    let cost = u128::from(neg_log2(mix(replica_hash, node_hash))) << 24;
-    Rank(u64::try_from(cost / u128::from(weight.max(1))).unwrap_or(u64::MAX))
+    // At most 64 in units of 2^-32, hence below 2^62 after the shift.
+    Rank((neg_log2(mix(replica_hash, node_hash)) << 24) / weight.max(1))
 }
 
 /// Fraction bits of the logarithm.

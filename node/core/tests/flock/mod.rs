@@ -332,13 +332,13 @@ impl Flock {
                     self.later(to, LATENCY, Input::Gossip(GossipInput::Packet { from, bytes }));
                 }
             }
-            GossipOutput::Frame { link, bytes, .. } => {
+            GossipOutput::Frame { link, frame, .. } => {
                 if let Some((to, theirs)) = self.hosts[n].links.get(&link).copied()
                     && !self.is_cut(n, to)
                 {
-                    let size = bytes.len() as u64;
+                    let size = frame.bytes().len() as u64;
                     self.later(n, LATENCY, Input::Gossip(GossipInput::Credit { link, bytes: size }));
-                    let frame = GossipInput::Frame { link: theirs, bytes: bytes.to_vec() };
+                    let frame = GossipInput::Frame { link: theirs, frame: frame.bytes().to_vec().into() };
                     self.later(to, LATENCY, Input::Gossip(frame));
                 }
             }
