@@ -71,10 +71,10 @@ pub(super) fn refused(error: &SetupError) -> Failure {
 fn settings(args: &Agent, data_dir: &Path) -> Result<Settings, Failure> {
     let file = args.config.as_deref().map(config_file).transpose()?.unwrap_or_default();
     let name = match args.name.as_ref().or(file.name.as_ref()) {
-        Some(text) => {
-            NodeName::new(text).map_err(|e| Failure::usage(format!("name {text}: {e}"), "dunlin agent --name oslo"))?
-        }
-        None => host::name(),
+        Some(text) => Some(
+            NodeName::new(text).map_err(|e| Failure::usage(format!("name {text}: {e}"), "dunlin agent --name oslo"))?,
+        ),
+        None => None,
     };
     let bind = args.bind.or(file.bind).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], PORT)));
     let dns = first_filled(&args.dns, file.dns);

@@ -41,7 +41,24 @@ fn follow(client: &Client, json: bool) -> Done {
 
 fn line(event: &Value) -> String {
     let at = event.get("at").and_then(Value::as_u64).unwrap_or(0);
-    format!("{}  {:<5} {:<10} {}", clock(at), text(event, "level"), text(event, "kind"), text(event, "text"))
+    format!(
+        "{}  {:<5} {:<10} {}{}",
+        clock(at),
+        text(event, "level"),
+        text(event, "kind"),
+        subject(event),
+        text(event, "text")
+    )
+}
+
+/// What the event is about: `shop/web.2 on n3: `, `n3: `, or nothing where the text says it all.
+fn subject(event: &Value) -> String {
+    let field = |key: &str| event.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    match (field("replica").or_else(|| field("service")), field("node")) {
+        (Some(what), Some(node)) => format!("{what} on {node}: "),
+        (Some(only), None) | (None, Some(only)) => format!("{only}: "),
+        (None, None) => String::new(),
+    }
 }
 
 /// Milliseconds since the Unix epoch as `2026-01-31T12:00:00.000Z` (days to date after Hinnant's `civil_from_days`).
@@ -63,6 +80,15 @@ fn clock(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_says_what_it_is_about() {
+        let event = serde_json::json!({"at": 0, "level": "info", "kind": "allocation", "replica": "shop/web.2",
+            "service": "shop/web", "node": "n3", "text": "healthy"});
+        assert_eq!(line(&event), "1970-01-01T00:00:00.000Z  info  allocation shop/web.2 on n3: healthy");
+        let event = serde_json::json!({"at": 0, "level": "warn", "kind": "member", "node": "n3", "text": "suspect"});
+        assert_eq!(line(&event), "1970-01-01T00:00:00.000Z  warn  member     n3: suspect");
+    }
 
     #[test]
     fn dates_are_right() {

@@ -33,7 +33,7 @@ pub(super) fn text(row: &Value, key: &str) -> String {
     }
 }
 
-fn number(row: &Value, key: &str) -> u64 {
+pub(super) fn number(row: &Value, key: &str) -> u64 {
     row.get(key).and_then(Value::as_u64).unwrap_or(0)
 }
 

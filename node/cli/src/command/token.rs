@@ -6,7 +6,7 @@ use std::time::Duration;
 use dunlin_agent::api::types::{NewToken, TokenBody, WrittenBody};
 use serde_json::Value;
 
-use super::listing::text;
+use super::listing::{number, text};
 use super::{Done, write};
 use crate::args::Token;
 use crate::client::Client;
@@ -32,9 +32,11 @@ pub(super) fn run(client: &Client, args: &Token) -> Done {
                 render::json(&value)?;
                 return Ok(ExitCode::SUCCESS);
             }
-            let mut table = Table::new(&["ID", "LABEL", "ISSUER", "EXPIRED", "EXPIRES"]);
+            let mut table = Table::new(&["ID", "LABEL", "ISSUER", "AGE", "EXPIRES"]);
             for row in value.as_array().into_iter().flatten() {
-                table.row(["id", "label", "issuer", "expired", "expires_ms"].map(|key| text(row, key)).to_vec());
+                let [id, label, issuer] = ["id", "label", "issuer"].map(|key| text(row, key));
+                let expires = render::until(number(row, "expires_ms"), "expired");
+                table.row(vec![id, label, issuer, render::age(number(row, "created_ms")), expires]);
             }
             table.print("no tokens; make one with: dunlin token create")?;
             Ok(ExitCode::SUCCESS)

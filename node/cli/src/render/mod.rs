@@ -26,8 +26,21 @@ pub(crate) fn print_line(text: &str) -> Result<(), Failure> {
 
 /// Milliseconds since the Unix epoch as an age: `3s`, `5m`, `2h`, `4d`.
 pub(crate) fn age(since_ms: u64) -> String {
+    span(now_ms().saturating_sub(since_ms) / 1_000)
+}
+
+/// How long until a time given in milliseconds since 1970, as `in 5m`; or a word for what is past.
+pub(crate) fn until(at_ms: u64, past: &str) -> String {
+    let left = at_ms.saturating_sub(now_ms()) / 1_000;
+    if left == 0 { past.to_owned() } else { format!("in {}", span(left)) }
+}
+
+fn now_ms() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
-    let seconds = u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(since_ms) / 1_000;
+    u64::try_from(now).unwrap_or(u64::MAX)
+}
+
+fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3_600 => format!("{}m", seconds / 60),
