@@ -46,8 +46,16 @@ pub(super) fn run(args: &Init, data_dir: &Path) -> Done {
         })?;
     } else {
         render::print_line(&format!("made cluster {}; this is its first node, {}", created.cluster, created.node))?;
-        render::print_line("start it:          dunlin agent")?;
+        render::print_line(&format!("start it:\n  {}", agent_command(data_dir)))?;
         render::print_line(&format!("on each new host (good for {} h, keep it secret):\n  {join}", args.token_hours))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the node just made is started: with its directory if that is not where an agent looks anyway.
+fn agent_command(data_dir: &Path) -> String {
+    if data_dir == super::default_data_dir() {
+        return "dunlin agent".to_owned();
+    }
+    format!("dunlin agent --data-dir {}", data_dir.display())
 }

@@ -90,9 +90,10 @@ pub(super) fn stacks(client: &Client, args: &Listing) -> Done {
         render::json(&value)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(&["STACK", "SERVICES"]);
+    let mut table = Table::new(&["STACK", "READY", "IN FORCE", "SERVICES"]);
     for row in list(&value) {
-        table.row(vec![text(row, "stack"), text(row, "services")]);
+        let ready = format!("{}/{}", number(row, "ready"), number(row, "replicas_wanted"));
+        table.row(vec![text(row, "stack"), ready, text(row, "in_force"), text(row, "services")]);
     }
     table.print("no stacks; deploy one with: dunlin deploy -f compose.yaml")?;
     Ok(ExitCode::SUCCESS)

@@ -206,7 +206,7 @@ pub fn tokens(node: &Node) -> Vec<TokenRow> {
         .map(|token| TokenRow {
             id: alloc::format!("{:016x}", token.id.0),
             label: token.label.clone(),
-            issuer: token.issuer.to_string(),
+            issuer: node_name(node, token.issuer),
             created_ms: token.created.0,
             expires_ms: token.expires.0,
         })

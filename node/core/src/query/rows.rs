@@ -151,7 +151,7 @@ pub struct TokenRow {
     pub id: String,
     /// What it is for.
     pub label: String,
-    /// Who issued it.
+    /// The name of who issued it.
     pub issuer: String,
     /// When made (milliseconds since 1970).
     pub created_ms: u64,
