@@ -39,6 +39,8 @@ impl Network {
         let bridge = network.bridge();
         must("ip", &["link", "add", &bridge, "type", "bridge"]);
         must("ip", &["link", "set", &bridge, "up"]);
+        // For the observer, whom no cut affects.
+        must("ip", &["addr", "add", &format!("10.{}.{sub}.254/24", 100 + serial), "dev", &bridge]);
         // Docker sets the policy of FORWARD to DROP, and bridged packets pass it where br_netfilter is on.
         may("iptables", &["-I", "FORWARD", "-i", &bridge, "-o", &bridge, "-j", "ACCEPT"]);
         for (name, address) in &network.hosts {

@@ -21,6 +21,7 @@ use crate::event::NetEvent;
 use crate::gate::{PerAddress, Rate};
 use crate::keys::{Credentials, NodeKeys};
 use crate::link::Link;
+use crate::meter::Traffic;
 use crate::packets::Packets;
 use crate::request::{Guard, RecvHalf, SendHalf, halves};
 use crate::seal::Sealer;
@@ -59,8 +60,10 @@ pub struct NetConfig {
 /// Counters since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NetStats {
-    /// Payload bytes sent, both planes.
-    pub sent_bytes: u64,
+    /// Sealed packets: membership, and anything else that is not QUIC.
+    pub sealed: Traffic,
+    /// QUIC: links, requests and joins.
+    pub quic: Traffic,
     /// Authentic packets received.
     pub packets: u64,
     /// Datagrams that were no acceptable packets.
@@ -248,14 +251,15 @@ impl Net {
     #[must_use]
     pub fn stats(&self) -> NetStats {
         let counters = &self.inner.packets.counters;
-        let (lost, sent_bytes) = self.inner.socket.counts();
+        let (sealed, quic) = self.inner.socket.traffic();
         let tables = self.inner.tables();
         NetStats {
-            sent_bytes,
+            sealed,
+            quic,
             packets: counters.received.load(Ordering::Relaxed),
             unopened: counters.unopened.load(Ordering::Relaxed),
             refusals: counters.refused.load(Ordering::Relaxed),
-            lost: lost + counters.overrun.load(Ordering::Relaxed),
+            lost: self.inner.socket.lost() + counters.overrun.load(Ordering::Relaxed),
             connections: tables.connections.len(),
             links: tables.links.len(),
         }

@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::errqueue::{self, Queued};
+use crate::meter::{Meter, Traffic};
 
 /// Sealed packets that wait for room in the kernel; more are lost, as datagrams are.
 const MAX_OUTBOX: usize = 512;
@@ -53,7 +54,8 @@ pub(crate) struct Socket {
     outbox: Mutex<VecDeque<(SocketAddr, Vec<u8>)>>,
     filled: Notify,
     lost: AtomicU64,
-    sent_bytes: AtomicU64,
+    sealed: Meter,
+    quic: Meter,
 }
 
 impl fmt::Debug for Socket {
@@ -89,7 +91,8 @@ impl Socket {
             outbox: Mutex::new(VecDeque::new()),
             filled: Notify::new(),
             lost: AtomicU64::new(0),
-            sent_bytes: AtomicU64::new(0),
+            sealed: Meter::default(),
+            quic: Meter::default(),
         }))
     }
 
@@ -104,7 +107,7 @@ impl Socket {
     /// quinn's own way (`try_send` by tokio's readiness) loses the first packets, since a fresh socket is not yet known to
     /// be writable.
     pub(crate) fn send_packet(&self, to: SocketAddr, bytes: Vec<u8>) {
-        match self.transmit(&transmit(self.reach(to), &bytes)) {
+        match self.transmit(&transmit(self.reach(to), &bytes), &self.sealed) {
             Ok(()) => {}
             Err(_would_block) => {
                 let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,9 +121,14 @@ impl Socket {
         }
     }
 
-    /// Packets given up for want of room, and payload bytes sent.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.lost.load(Ordering::Relaxed), self.sent_bytes.load(Ordering::Relaxed))
+    /// Sealed packets given up for want of room.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// What passed: sealed packets (anything that is not QUIC), and QUIC.
+    pub(crate) fn traffic(&self) -> (Traffic, Traffic) {
+        (self.sealed.read(), self.quic.read())
     }
 
     fn reach(&self, to: SocketAddr) -> SocketAddr {
@@ -132,11 +140,11 @@ impl Socket {
 
     /// One send. The only error that leaves is `WouldBlock`; a pending error of an earlier datagram is drained and the send
     /// tried again, any other loss is for retransmission above.
-    fn transmit(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+    fn transmit(&self, transmit: &Transmit<'_>, meter: &Meter) -> io::Result<()> {
         for _ in 0..SEND_ATTEMPTS {
             match self.state.try_send((&self.io).into(), transmit) {
                 Ok(()) => {
-                    self.sent_bytes.fetch_add(transmit.contents.len() as u64, Ordering::Relaxed);
+                    meter.sent(transmit.contents.len(), transmit.segment_size);
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
@@ -182,7 +190,7 @@ impl Socket {
                     if self.io.writable().await.is_err() {
                         return;
                     }
-                    if self.io.try_io(Interest::WRITABLE, || self.transmit(&datagram)).is_ok() {
+                    if self.io.try_io(Interest::WRITABLE, || self.transmit(&datagram, &self.sealed)).is_ok() {
                         break;
                     }
                 }
@@ -196,7 +204,11 @@ impl Socket {
         for (buf, meta) in bufs.iter_mut().zip(metas) {
             let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
             let data = buf.get_mut(..meta.len).unwrap_or_default();
-            meta.len = take_out(data, meta.stride, |datagram| self.plane.datagram(from, datagram));
+            meta.len = take_out(data, meta.stride, |datagram| {
+                self.sealed.received(datagram.len(), datagram.len());
+                self.plane.datagram(from, datagram);
+            });
+            self.quic.received(meta.len, meta.stride.min(meta.len));
             left |= meta.len > 0;
         }
         left
@@ -230,7 +242,7 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.io.try_io(Interest::WRITABLE, || self.transmit(transmit))
+        self.io.try_io(Interest::WRITABLE, || self.transmit(transmit, &self.quic))
     }
 
     fn poll_recv(

@@ -5,19 +5,75 @@ use dunlin_core::face::{Problem, ProblemKind};
 use dunlin_core::query;
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::ServiceKey;
+use dunlin_net::{Net, NetStats, Traffic};
 use serde::Serialize;
 
 use crate::api::call::{Listing, Located};
 use crate::clock;
 
+/// What `status` shows: the core's row, and what passed this agent's port.
+#[derive(Serialize)]
+struct Status {
+    #[serde(flatten)]
+    node: query::StatusRow,
+    network: Network,
+    network_packets: Counted,
+    network_quic: Counted,
+}
+
+/// The port as a whole, since the agent's start.
+#[derive(Serialize)]
+struct Network {
+    #[serde(flatten)]
+    all: Counted,
+    /// Datagrams that were neither QUIC nor a packet of a member.
+    turned_away: u64,
+    /// Refusals by hosts of members.
+    refusals: u64,
+    /// Lost here, for want of room.
+    lost: u64,
+    connections: usize,
+    links: usize,
+}
+
+/// Payload bytes and datagrams of UDP.
+#[derive(Serialize)]
+struct Counted {
+    bytes_sent: u64,
+    bytes_received: u64,
+    packets_sent: u64,
+    packets_received: u64,
+}
+
+impl From<Traffic> for Counted {
+    fn from(traffic: Traffic) -> Self {
+        Self {
+            bytes_sent: traffic.sent_bytes,
+            bytes_received: traffic.received_bytes,
+            packets_sent: traffic.sent_packets,
+            packets_received: traffic.received_packets,
+        }
+    }
+}
+
+fn status(node: &Node, net: &Net) -> Status {
+    let NetStats { sealed, quic, packets: _, unopened, refusals, lost, connections, links } = net.stats();
+    Status {
+        node: query::status(node, clock::now(), clock::wall()),
+        network: Network { all: sealed.plus(&quic).into(), turned_away: unopened, refusals, lost, connections, links },
+        network_packets: sealed.into(),
+        network_quic: quic.into(),
+    }
+}
+
 /// A listing as JSON.
-pub(crate) fn list(node: &Node, listing: Listing) -> Vec<u8> {
+pub(crate) fn list(node: &Node, net: &Net, listing: Listing) -> Vec<u8> {
     match listing {
         Listing::Nodes => json(&query::nodes(node)),
         Listing::Services => json(&query::services(node)),
         Listing::Allocations => json(&query::allocations(node)),
         Listing::Stacks => json(&query::stacks(node)),
-        Listing::Status => json(&query::status(node, clock::now(), clock::wall())),
+        Listing::Status => json(&status(node, net)),
         Listing::Tokens => json(&query::tokens(node)),
     }
 }

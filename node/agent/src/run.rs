@@ -210,7 +210,7 @@ impl Agent {
         // Whoever asked and has gone needs no answer.
         match call {
             Call::Request(request, back) => self.request(Pending::Api(back), request),
-            Call::List(listing, back) => drop(back.send(read::list(&self.node, listing))),
+            Call::List(listing, back) => drop(back.send(read::list(&self.node, &self.net, listing))),
             Call::Names(ids, back) => {
                 drop(back.send(ids.into_iter().map(|id| read::name(&self.node, id)).collect()));
             }

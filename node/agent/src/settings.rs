@@ -19,8 +19,8 @@ pub struct Settings {
     pub join: Vec<String>,
     /// The join token's text; a secret.
     pub token: Option<String>,
-    /// Its name.
-    pub name: NodeName,
+    /// Its name; none: the one that it has, or the host's for a new node.
+    pub name: Option<NodeName>,
     /// Where to listen for other nodes.
     pub bind: SocketAddr,
     /// Where other nodes reach it, if not where it listens.

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::disk::{self, DiskError};
+use crate::host;
 use crate::lock::{DataLock, LockError};
 use crate::settings::Settings;
 
@@ -207,7 +208,8 @@ async fn knock(settings: &Settings, token: &JoinToken, keys: &NodeKeys) -> Resul
     loop {
         let seed = resolve(&settings.join).await;
         let address = settings.reachable_at(settings.bind, seed);
-        match dunlin_net::join(&settings.join, token, keys, settings.name.as_str(), &[address]).await {
+        let name = settings.name.clone().unwrap_or_else(host::name);
+        match dunlin_net::join(&settings.join, token, keys, name.as_str(), &[address]).await {
             Ok(joined) => return Ok(joined),
             Err(error @ JoinError::Unreachable(_)) if Instant::now() < until => {
                 if !told {
@@ -263,7 +265,7 @@ mod tests {
             data_dir: data.to_owned(),
             join: join.iter().map(ToString::to_string).collect(),
             token,
-            name: NodeName::new("test").unwrap(),
+            name: NodeName::new("test").ok(),
             bind: "127.0.0.1:0".parse().unwrap(),
             advertise: None,
             dns: Vec::new(),

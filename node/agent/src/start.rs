@@ -12,8 +12,10 @@ use dunlin_core::Node;
 use dunlin_core::face::{EventKind, NodeConfig, Outputs};
 use dunlin_dns::DnsError;
 use dunlin_gossip::face::{Boot, NoticeLevel};
-use dunlin_gossip::model::NodeHeader;
+use dunlin_gossip::id::NodeId;
+use dunlin_gossip::model::{NodeHeader, NodeName, RosterEntry};
 use dunlin_gossip::rng::Seed;
+use dunlin_gossip::wire::{Record, RecordId, codec};
 use dunlin_net::{Net, NetConfig, NetError};
 use tokio::net::lookup_host;
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,7 +30,7 @@ use crate::names::Names;
 use crate::run::{Agent, End, Parts, Sources};
 use crate::settings::Settings;
 use crate::setup::{self, Membership, SetupError};
-use crate::{clock, host};
+use crate::{clock, host, read};
 
 /// Events of the network that wait for the loop.
 const NET_QUEUE: usize = 4_096;
@@ -143,7 +145,7 @@ async fn agent(settings: &Settings) -> Result<Ended, AgentError> {
         agent.tell(NoticeLevel::Warn, EventKind::Node, text);
     }
     let api = api.serve(std::sync::Arc::clone(&agent.drivers));
-    tracing::info!(node = %agent.me, name = %settings.name, %cluster, %at, "the node is up");
+    tracing::info!(node = %agent.me, name = %read::name(&agent.node, agent.me), %cluster, %at, "the node is up");
 
     let end = agent.run(&mut sources).await;
     api.stop();
@@ -169,8 +171,10 @@ fn core(
     at: SocketAddr,
     seed: Seed,
 ) -> (Node, Outputs) {
+    let me = membership.keys.id();
+    let name = settings.name.clone().or_else(|| own_name(&loaded.records, me)).unwrap_or_else(host::name);
     let header = NodeHeader {
-        name: settings.name.clone(),
+        name,
         addresses: vec![at],
         service_address: at.ip(),
         labels: settings.labels.clone(),
@@ -181,7 +185,7 @@ fn core(
         adopted: Vec::new(),
     };
     let config = NodeConfig {
-        me: membership.keys.id(),
+        me,
         cluster: membership.credentials.cluster,
         header,
         port_range: settings.ports.clone(),
@@ -190,6 +194,14 @@ fn core(
     let mut out = Outputs::default();
     let node = Node::new(config, boot, seed, clock::now(), clock::wall(), &mut out);
     (node, out)
+}
+
+/// The name under which this node ran last, or else was admitted.
+fn own_name(records: &[Record], me: NodeId) -> Option<NodeName> {
+    let of = |id: RecordId| records.iter().filter(move |r| *r.id() == id).max_by_key(|r| r.hlc());
+    let header = of(RecordId::header(me)).and_then(|r| codec::decode::<NodeHeader>(r.payload()?).ok());
+    let entry = || of(RecordId::roster(me)).and_then(|r| codec::decode::<RosterEntry>(r.payload()?).ok());
+    header.map(|h| h.name).or_else(|| entry().map(|e| e.name))
 }
 
 async fn first_seed(settings: &Settings) -> Option<SocketAddr> {
