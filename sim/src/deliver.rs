@@ -1,11 +1,10 @@
 //! The simulated shell around a core: every output is done here, every answer comes back as an event.
 
-use std::collections::BTreeSet;
-
 use dunlin_core::face::{Event as CoreEvent, EventKind, Input, Output};
 use dunlin_gossip::face::{Frame, GossipEvent, GossipInput, GossipOutput, LinkId, MemberState};
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::limits::SEAL_OVERHEAD;
+use dunlin_gossip::model::ServiceKey;
 use dunlin_names::NameChange;
 
 use crate::event::Event;
@@ -278,18 +277,37 @@ impl World {
     fn names(&mut self, no: HostNo, change: NameChange) {
         match change {
             NameChange::Service { service, instances } => {
-                let now: BTreeSet<_> =
-                    instances.iter().filter_map(|i| self.by_id.get(&i.node).map(|host| (i.slot, *host))).collect();
-                self.truth.names_changed(self.now, no, &service, &now);
-                self.hosts[no as usize].names.insert(service.clone(), instances);
+                let now = instances.iter().map(|i| (i.slot, i.node)).collect();
+                self.hosts[no as usize].names.insert(service.clone(), now);
+                self.answers_changed(no, &service);
                 p8_honest_names::check(self, no, &service);
             }
+            NameChange::Places { service, places, instances } => {
+                let Some(now) = self.hosts[no as usize].names.get_mut(&service) else {
+                    return self
+                        .violation("names", format!("host {no} tells of places of {service}, unknown to names"));
+                };
+                for place in &places {
+                    now.remove(place);
+                }
+                now.extend(instances.iter().map(|i| (i.slot, i.node)));
+                self.answers_changed(no, &service);
+                p8_honest_names::check_places(self, no, &service, &places);
+            }
             NameChange::ServiceGone(service) => {
-                self.truth.names_changed(self.now, no, &service, &BTreeSet::new());
                 self.hosts[no as usize].names.remove(&service);
+                self.answers_changed(no, &service);
             }
             NameChange::Node { .. } | NameChange::NodeGone(_) => {}
         }
+    }
+
+    fn answers_changed(&mut self, no: HostNo, service: &ServiceKey) {
+        let Self { truth, hosts, now, .. } = self;
+        let answers = hosts[no as usize].names.get(service);
+        let ids = |host: HostNo| hosts[host as usize].id;
+        truth
+            .names_changed(*now, no, service, |slot, host| answers.is_some_and(|set| set.contains(&(slot, ids(host)))));
     }
 
     /// A core says that it has changed its mind about a member: right, or wrong?

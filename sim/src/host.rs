@@ -7,10 +7,9 @@ use dunlin_core::Node;
 use dunlin_core::face::NodeConfig;
 use dunlin_gossip::hash::mix;
 use dunlin_gossip::id::{ClusterId, NodeId};
-use dunlin_gossip::model::{DriverKind, NodeHeader, NodeName, Platform, Resources, RosterEntry, ServiceKey};
+use dunlin_gossip::model::{DriverKind, NodeHeader, NodeName, Platform, Resources, RosterEntry, ServiceKey, Slot};
 use dunlin_gossip::rng::{Rng, Seed};
 use dunlin_gossip::time::Wall;
-use dunlin_names::Instance;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
@@ -39,8 +38,8 @@ pub(crate) struct Host {
     pub(crate) is_on: bool,
     /// True once it has a roster to start with.
     pub(crate) is_admitted: bool,
-    /// What its names answer now.
-    pub(crate) names: BTreeMap<ServiceKey, Vec<Instance>>,
+    /// Where the instances run that its names answer with now.
+    pub(crate) names: BTreeMap<ServiceKey, BTreeSet<(Slot, NodeId)>>,
     pub(crate) links: BTreeSet<u64>,
     /// The earliest deadline event in the queue.
     pub(crate) armed: Option<Nanos>,

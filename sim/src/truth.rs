@@ -169,20 +169,20 @@ impl Truth {
         }
     }
 
-    /// A node's answer about a service changed to these instances.
+    /// A node's answer about a service changed; `answers` tells whether it has the instance of a slot on a host.
     pub(crate) fn names_changed(
         &mut self,
         at: Nanos,
         by: HostNo,
         service: &ServiceKey,
-        now: &BTreeSet<(Slot, HostNo)>,
+        answers: impl Fn(Slot, HostNo) -> bool,
     ) {
         if self.stale.is_empty() {
             return;
         }
         let Self { stale, figures, .. } = self;
         stale.retain(|(of, slot, host), entry| {
-            if of == service && !now.contains(&(*slot, *host)) && entry.answering.remove(&by) {
+            if of == service && !answers(*slot, *host) && entry.answering.remove(&by) {
                 figures.dns_stale.add(at - entry.since);
             }
             !entry.answering.is_empty()

@@ -309,10 +309,8 @@ impl World {
     pub(crate) fn process_ended(&mut self, no: HostNo, replica: &ReplicaKey, alloc: AllocId, why: &str) {
         self.truth.ended(self.now, replica, alloc, why);
         let id = self.hosts[no as usize].id;
-        let answers = |host: &&Host| {
-            let list = host.names.get(&replica.service);
-            list.is_some_and(|list| list.iter().any(|i| i.node == id && i.slot == replica.slot))
-        };
+        let answers =
+            |host: &&Host| host.names.get(&replica.service).is_some_and(|places| places.contains(&(replica.slot, id)));
         let answering: BTreeSet<HostNo> = self.hosts.iter().filter(answers).map(|host| host.no).collect();
         self.truth.stale_names(self.now, replica, no, answering);
     }

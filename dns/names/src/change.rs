@@ -16,7 +16,17 @@ pub enum NameChange {
     Service {
         /// Which.
         service: ServiceKey,
-        /// All that may be answered with, in slot order.
+        /// All that may be answered with, in order of slot and node.
+        instances: Vec<Instance>,
+    },
+    /// At these places (slot and node) a service that was told whole may be answered with these instances now, and with
+    /// no others; all its other places stay as they were. So one replica of a thousand costs one line.
+    Places {
+        /// Which service.
+        service: ServiceKey,
+        /// The places, sorted.
+        places: Vec<(Slot, NodeId)>,
+        /// All that may be answered with there, in the order of the places.
         instances: Vec<Instance>,
     },
     /// A service is no more: NXDOMAIN.
@@ -34,6 +44,16 @@ pub enum NameChange {
     },
     /// A node is no more.
     NodeGone(NodeId),
+}
+
+/// Puts what may be answered with at some places (sorted) in place of what a list in the order of places has there.
+pub fn restate(list: &mut Vec<Instance>, places: &[(Slot, NodeId)], instances: &[Instance]) {
+    list.retain(|held| places.binary_search(&(held.slot, held.node)).is_err());
+    for instance in instances {
+        let place = (instance.slot, instance.node);
+        let at = list.partition_point(|held| (held.slot, held.node) <= place);
+        list.insert(at, instance.clone());
+    }
 }
 
 /// One instance of a service that may be answered with.

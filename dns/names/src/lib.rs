@@ -13,7 +13,7 @@ mod name;
 mod zone;
 
 pub use answer::{Answer, Data, Record, Wanted};
-pub use change::{Instance, NameChange};
+pub use change::{Instance, NameChange, restate};
 pub use name::{Fqdn, address_of_reverse, reverse};
 pub use zone::{RESERVED, Zone};
 

@@ -163,3 +163,23 @@ fn serials_grow_and_answers_are_shuffled_by_the_given_generator() {
     assert_eq!(order(1), order(1));
     assert!((0..20).any(|seed| order(seed) != order(1)), "never shuffled");
 }
+
+#[test]
+fn places_told_one_by_one_equal_a_service_told_whole() {
+    let key = key("web");
+    let at = |n: u8, port: u16| instance(n, Some(port));
+    let place = |i: &Instance| (i.slot, i.node);
+    let mut zone = zone();
+    zone.apply(&NameChange::Service { service: key.clone(), instances: vec![at(1, 11), at(3, 13), at(5, 15)] });
+    // One comes between, one moves to another port, one goes, and one that never was goes too.
+    let come = [at(2, 12), at(3, 33)];
+    let gone = [at(4, 14), at(5, 15)];
+    for (places, instances) in [(&come[..], come.to_vec()), (&gone[..], Vec::new())] {
+        let places = places.iter().map(place).collect();
+        zone.apply(&NameChange::Places { service: key.clone(), places, instances });
+    }
+    assert_eq!(zone.instances(&key), Some(&[at(1, 11), at(2, 12), at(3, 33)][..]));
+    zone.apply(&NameChange::ServiceGone(key.clone()));
+    zone.apply(&NameChange::Places { service: key.clone(), places: vec![place(&come[0])], instances: come.to_vec() });
+    assert_eq!(zone.instances(&key), None, "what is no service does not come back by a place of it");
+}

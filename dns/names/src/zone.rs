@@ -12,7 +12,7 @@ use core::net::IpAddr;
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{ServiceKey, Slot};
 
-use crate::change::{Instance, NameChange};
+use crate::change::{Instance, NameChange, restate};
 use crate::name::Fqdn;
 
 /// Labels that no service or stack answers under directly below the zone: they have a meaning of their own.
@@ -74,6 +74,12 @@ impl Zone {
             NameChange::Service { service, instances } => {
                 let stack = self.stacks.entry(fold(service.stack.as_str())).or_default();
                 stack.insert(fold(service.service.as_str()), Arc::new(instances.clone()));
+            }
+            NameChange::Places { service, places, instances } => {
+                let stack = self.stacks.get_mut(&fold(service.stack.as_str()));
+                if let Some(list) = stack.and_then(|stack| stack.get_mut(&fold(service.service.as_str()))) {
+                    restate(Arc::make_mut(list), places, instances);
+                }
             }
             NameChange::ServiceGone(service) => self.remove_service(service),
             NameChange::Node { node, name, address, labels } => {

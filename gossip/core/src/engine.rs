@@ -280,13 +280,25 @@ impl Gossip {
         let events = core::mem::take(&mut self.membership.outbox.events);
         for (node, state, reason) in events {
             if state == MemberState::Alive {
-                // The lower dials at once, the higher only if that leads to nothing.
-                let patience = if self.config.me < node { Duration::ZERO } else { Duration::from_secs(1) };
-                self.links.encourage(self.now + patience, node);
-                self.upkeep_at = self.upkeep_at.min(self.now + patience);
+                self.worth_a_dial(node);
             }
             out.event(GossipEvent::Member { node, state, reason });
         }
+    }
+
+    /// A member is alive: dial it, if we want more links.
+    fn worth_a_dial(&mut self, node: NodeId) {
+        if self.membership.size() > FULL_MESH {
+            self.links.reconsider(self.now, node);
+            if self.links.outgoing(self.now) < upkeep::OUTGOING {
+                self.upkeep_at = self.now;
+            }
+            return;
+        }
+        // The lower dials at once, the higher only if that leads to nothing.
+        let patience = if self.config.me < node { Duration::ZERO } else { Duration::from_secs(1) };
+        self.links.encourage(self.now + patience, node);
+        self.upkeep_at = self.upkeep_at.min(self.now + patience);
     }
 
     /// When `handle` wants to be called with a deadline, if nothing else comes before.

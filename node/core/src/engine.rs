@@ -305,7 +305,7 @@ impl Node {
     }
 
     fn on_allocation(&mut self, node: NodeId, before: Option<&AllocView>, after: Option<&AllocView>) {
-        self.names.allocation(before, after);
+        self.names.allocation(node, before, after);
         let Some(alloc) = after.or(before) else { return };
         self.schedule.mark(alloc.replica.clone());
         self.mark_turns(&alloc.replica.clone());
@@ -369,7 +369,7 @@ impl Node {
         for alloc in known.allocations.values() {
             self.schedule.mark(alloc.replica.clone());
             if alloc.ready {
-                self.names.service(&alloc.replica.service);
+                self.names.place(&alloc.replica, node);
             }
         }
     }

@@ -52,6 +52,8 @@ pub(crate) struct Checks {
     first_settled: Option<Nanos>,
     last_settled: Option<Nanos>,
     is_late: bool,
+    /// Whose names are judged next.
+    turn: usize,
 }
 
 impl Checks {
@@ -71,6 +73,7 @@ impl Checks {
             first_settled: None,
             last_settled: None,
             is_late: false,
+            turn: 0,
         }
     }
 
@@ -133,6 +136,8 @@ impl World {
                 Err(_) => {}
             }
         }
+        self.checks.turn = (self.checks.turn + 1) % self.hosts.len().max(1);
+        p8_honest_names::check_all(self, u32::try_from(self.checks.turn).unwrap_or(0));
         let busy = self.checks.membership_since.is_some() || self.checks.state_since.is_some();
         let pause = if busy { 50 * MS } else { 500 * MS };
         self.queue.push(now + pause, Event::Look);
@@ -157,6 +162,9 @@ impl World {
         }
         if let Err(broken) = p2_durability::check(self) {
             self.violation(broken.invariant, broken.detail);
+        }
+        for no in 0..self.hosts.len() {
+            p8_honest_names::check_all(self, u32::try_from(no).unwrap_or(u32::MAX));
         }
         for text in self.toothless() {
             self.violation("fault", text);

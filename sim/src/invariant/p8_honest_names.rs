@@ -1,24 +1,54 @@
 //! P8: names never answer with an instance that this node knows to be dead, stopping or failing its health check.
+//!
+//! Judged at each change of a node's answers. Where a change names places, those are judged and the ones that follow them in
+//! order; all of a node's answers are judged in turn while the checkers look, and every node's at the end.
+
+use std::collections::BTreeSet;
 
 use dunlin_gossip::face::MemberState;
-use dunlin_gossip::model::{ReplicaKey, ServiceKey};
+use dunlin_gossip::id::NodeId;
+use dunlin_gossip::model::{ReplicaKey, ServiceKey, Slot};
 
 use crate::inside;
 use crate::net::HostNo;
 use crate::world::World;
 
-/// After each change of a node's answers about a service, and at the end of each call that changed them.
+/// Places beyond the changed ones that a change has judged.
+const NEIGHBOURS: usize = 8;
+
+/// All answers of a node about a service.
 pub(crate) fn check(world: &mut World, no: HostNo, service: &ServiceKey) {
+    let places = world.hosts[no as usize].names.get(service).cloned().unwrap_or_default();
+    judge(world, no, service, places);
+}
+
+/// The answers that changed, and some others.
+pub(crate) fn check_places(world: &mut World, no: HostNo, service: &ServiceKey, changed: &[(Slot, NodeId)]) {
+    let Some(held) = world.hosts[no as usize].names.get(service) else { return };
+    let mut places: BTreeSet<_> = changed.iter().copied().filter(|place| held.contains(place)).collect();
+    if let Some(last) = changed.last() {
+        places.extend(held.range(last..).take(NEIGHBOURS));
+    }
+    judge(world, no, service, places);
+}
+
+/// Everything that a node answers.
+pub(crate) fn check_all(world: &mut World, no: HostNo) {
+    let services: Vec<ServiceKey> = world.hosts[no as usize].names.keys().cloned().collect();
+    services.iter().for_each(|service| check(world, no, service));
+}
+
+fn judge(world: &mut World, no: HostNo, service: &ServiceKey, places: BTreeSet<(Slot, NodeId)>) {
     let host = &world.hosts[no as usize];
-    let (Some(node), Some(instances)) = (host.node.as_ref(), host.names.get(service)) else { return };
-    let lie = instances.iter().find_map(|instance| {
-        let replica = ReplicaKey { service: service.clone(), slot: instance.slot };
-        let state = inside::member(node, instance.node);
-        if instance.node != host.id && matches!(state, Some(MemberState::Down | MemberState::Left)) {
-            return Some((replica, instance.node, "whose node it holds down"));
+    let Some(node) = host.node.as_ref() else { return };
+    let lie = places.into_iter().find_map(|(slot, on)| {
+        let replica = ReplicaKey { service: service.clone(), slot };
+        let state = inside::member(node, on);
+        if on != host.id && matches!(state, Some(MemberState::Down | MemberState::Left)) {
+            return Some((replica, on, "whose node it holds down"));
         }
-        let is_ready = inside::holds_ready(node, &replica, instance.node);
-        (!is_ready).then_some((replica, instance.node, "which it knows not to be ready"))
+        let is_ready = inside::holds_ready(node, &replica, on);
+        (!is_ready).then_some((replica, on, "which it knows not to be ready"))
     });
     if let Some((replica, on, why)) = lie {
         let events = world.truth.last_events(&replica);

@@ -11,7 +11,7 @@ use crate::time::{Duration, Instant, Wall};
 
 /// Links that a node keeps by dialling, in a cluster too large for a full mesh: one to its successor on the ring of
 /// hashes, so that the graph is connected, the others random, so that its diameter is small.
-const OUTGOING: usize = 4;
+pub(super) const OUTGOING: usize = 4;
 /// How long a booted node without a link tries others before its seeds.
 const SEED_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks at the hours. Collection moves by hours, so that this is soon enough; each node looks at a moment of

@@ -38,7 +38,7 @@ impl SwimId {
     }
 
     /// The caller has checked that there are `ID_LEN` bytes.
-    fn get(buf: &mut impl Buf) -> Self {
+    pub(super) fn get(buf: &mut impl Buf) -> Self {
         Self { short: buf.get_u64(), generation: Generation(buf.get_uint(6)), renewals: buf.get_u16() }
     }
 }

@@ -132,12 +132,29 @@ impl Membership {
         }
     }
 
-    /// True if the update is about a member (or us); notes it if it contradicts what we told.
+    /// True if foca could learn nothing from this: what it holds of the member is this, or follows it.
+    fn is_known(&self, id: SwimId, incarnation: u16, state: State) -> bool {
+        let Some(peer) = self.peers.get(&id.short).filter(|peer| peer.id == Some(id)) else { return false };
+        match (peer.state, state) {
+            (MemberState::Down | MemberState::Left, _) => true,
+            (MemberState::Alive, State::Alive) | (MemberState::Suspect, State::Alive | State::Suspect) => {
+                incarnation <= peer.incarnation
+            }
+            (MemberState::Alive | MemberState::Suspect, _) => false,
+        }
+    }
+
+    /// True if the update is about a member (or us) and says something; notes it if it contradicts what we told.
     fn note_update(&mut self, member: &[u8]) -> Option<bool> {
         let (short, _) = boot_bytes(member)?;
         let state = state_of(*member.last()?)?;
         if short == self.me.short() {
             return Some(true);
+        }
+        let mut bytes = member;
+        let id = SwimId::get(&mut bytes);
+        if self.is_known(id, u16::from_be_bytes(*bytes.first_chunk()?), state) {
+            return Some(false);
         }
         let Some(peer) = self.peers.get(&short) else { return Some(false) };
         let told = match peer.state {
@@ -255,6 +272,9 @@ impl Membership {
             let known = line.short == self.me.short() || self.peers.contains_key(&line.short);
             let Some(state) = state_of(line.state).filter(|_| known) else { continue };
             let id = SwimId { short: line.short, generation: line.generation, renewals: line.renewals };
+            if self.is_known(id, line.incarnation, state) {
+                continue;
+            }
             self.touched.push(line.short);
             members.push(Member::new(id, line.incarnation, state));
         }

@@ -151,6 +151,13 @@ impl Links {
         dial.pause = pause;
     }
 
+    /// The peer may be dialled again at once, if it was not for a while.
+    pub(crate) fn reconsider(&mut self, now: Instant, peer: NodeId) {
+        if self.dials.contains_key(&peer) {
+            self.encourage(now, peer);
+        }
+    }
+
     pub(crate) fn forget(&mut self, peer: NodeId) {
         self.dials.remove(&peer);
     }

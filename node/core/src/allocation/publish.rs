@@ -26,7 +26,7 @@ impl Node {
         own.publish = earliest(own.publish, Some(now + LAZY));
         let before = self.view.set_allocation(self.me, id, Some(view));
         let after = self.view.allocation(self.me, id);
-        self.names.allocation(before.as_ref(), after);
+        self.names.allocation(self.me, before.as_ref(), after);
         let phase = after.map(|a| a.phase);
         if let Some(phase) = phase.filter(|_| before.as_ref().map(|b| b.phase) != phase) {
             let text = phase.as_str().to_string();

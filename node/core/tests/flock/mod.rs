@@ -44,6 +44,7 @@ pub(crate) struct Host {
     pub(crate) deaf_disk: bool,
     pub(crate) starts: Vec<StartSpec>,
     pub(crate) names: BTreeMap<ServiceKey, Vec<(NodeId, u16)>>,
+    instances: BTreeMap<ServiceKey, Vec<dunlin_names::Instance>>,
     pub(crate) events: Vec<Event>,
 }
 
@@ -155,6 +156,7 @@ impl Flock {
                 deaf_disk: false,
                 starts: Vec::new(),
                 names: BTreeMap::new(),
+                instances: BTreeMap::new(),
                 events: Vec::new(),
             });
         }
@@ -308,15 +310,25 @@ impl Flock {
     }
 
     fn name(&mut self, n: usize, change: NameChange) {
-        let names = &mut self.hosts[n].names;
-        match change {
+        let Host { names, instances: lists, .. } = &mut self.hosts[n];
+        let service = match change {
             NameChange::Service { service, instances } => {
-                let ports = |i: &dunlin_names::Instance| i.ports.first().map_or(0, |p| p.outer);
-                names.insert(service, instances.iter().map(|i| (i.node, ports(i))).collect());
+                lists.insert(service.clone(), instances);
+                service
             }
-            NameChange::ServiceGone(service) => drop(names.remove(&service)),
-            NameChange::Node { .. } | NameChange::NodeGone(_) => {}
-        }
+            NameChange::Places { service, places, instances } => {
+                dunlin_names::restate(lists.get_mut(&service).expect("told whole before"), &places, &instances);
+                service
+            }
+            NameChange::ServiceGone(service) => {
+                lists.remove(&service);
+                return drop(names.remove(&service));
+            }
+            NameChange::Node { .. } | NameChange::NodeGone(_) => return,
+        };
+        let ports = |i: &dunlin_names::Instance| i.ports.first().map_or(0, |p| p.outer);
+        let now = lists[&service].iter().map(|i| (i.node, ports(i))).collect();
+        names.insert(service, now);
     }
 
     fn gossip(&mut self, n: usize, output: GossipOutput) {
