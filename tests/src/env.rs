@@ -1,20 +1,10 @@
-//! What this machine offers, and a record of each test that is left out because it does not.
+//! What this machine offers to tests of whole clusters.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// Says in one line that a test is left out and why; the gate collects these lines and fails on them.
-pub fn left_out(test: &str, why: &str) {
-    println!("left out: {test}: {why}");
-    if let Some(path) = std::env::var_os("DUNLIN_LEFT_OUT") {
-        let file = OpenOptions::new().append(true).create(true).open(path);
-        let written = file.and_then(|mut file| writeln!(file, "{test}: {why}"));
-        assert!(written.is_ok(), "cannot note a left-out test: {written:?}");
-    }
-}
+pub use dunlin_test_host::left_out;
 
 /// True if the tests run as root.
 #[must_use]
@@ -32,13 +22,6 @@ pub fn has_namespaces() -> bool {
     };
     let name = format!("dunlin-probe-{}", std::process::id());
     is_root() && quiet(&["netns", "add", &name]) && quiet(&["netns", "del", &name])
-}
-
-/// True if a container engine answers here.
-#[must_use]
-pub fn has_engine() -> bool {
-    let status = Command::new("docker").arg("info").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|s| s.success())
 }
 
 /// True if a program is there.
