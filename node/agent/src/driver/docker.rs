@@ -1,17 +1,21 @@
 //! The container engine: Docker's API, also Podman's, over its unix socket. Each call has its time-out.
 //!
-//! `DOCKER_HOST=unix://...` names another socket than `/var/run/docker.sock`. An engine may come and go: it is looked for
-//! every few seconds, and each call finds out for itself.
+//! `DOCKER_HOST=unix://...` names another socket than `/var/run/docker.sock`. An engine may come, go and hang: it is
+//! looked for every few seconds, and each call finds out for itself. What carries other labels than this cluster's and
+//! node's is never touched, whatever its name.
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, ContainerSummary, HostConfig, HostConfigLogConfig, PortBinding, PortMap};
+use bollard::models::{
+    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, HostConfig, HostConfigLogConfig, PortBinding,
+    PortMap,
+};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
     ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
     WaitContainerOptions,
 };
@@ -21,16 +25,20 @@ use dunlin_core::face::{Exit, StartFailure, StartSpec};
 use dunlin_gossip::id::{ClusterId, NodeId};
 use dunlin_gossip::model::{AllocId, Image, Workload};
 use futures_util::{Stream, StreamExt};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::ports;
 
-/// An engine that works answers a simple call within this.
+/// An engine that works answers a call within this, even on a busy host.
 const CALL: Duration = Duration::from_secs(30);
-/// An engine that does not answer a ping within this is not there.
-const PING: Duration = Duration::from_secs(2);
-/// How long a missing image is pulled.
-const PULL: Duration = Duration::from_secs(300);
+/// An engine that does not answer a ping within this, twice in a row, is not there.
+const PING: Duration = Duration::from_secs(5);
+/// How long a missing image is pulled: less than the core waits for the answer to a start (5 minutes), so that the
+/// reason told is ours.
+const PULL: Duration = Duration::from_secs(240);
+/// Images that are pulled at a time; more only share the line.
+const MAX_PULLS: usize = 3;
 /// Before an engine that failed is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
 const LABEL: &str = "dunlin.";
@@ -41,7 +49,16 @@ pub(super) struct Engine {
     cluster: ClusterId,
     node: NodeId,
     host: String,
-    client: Mutex<Option<Docker>>,
+    seen: Mutex<Seen>,
+    pulls: Semaphore,
+}
+
+/// What the last look at it showed.
+#[derive(Debug, Default)]
+struct Seen {
+    client: Option<Docker>,
+    /// It was silent once; a second time it is gone.
+    silent: bool,
 }
 
 /// A container of this node.
@@ -50,78 +67,121 @@ pub(super) struct Found {
     pub(super) alloc: AllocId,
     pub(super) attempt: u32,
     pub(super) id: String,
+    pub(super) state: State,
+}
+
+/// Where a container stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// Made, and not started yet.
+    Made,
+    /// Started, and not known to have ended.
+    Running,
+    /// Ended, or on its way out.
+    Ended,
+}
+
+/// Why a container was not started.
+#[derive(Debug)]
+pub(super) enum NotStarted {
+    /// Its image is not on this node: pull it and try again.
+    NoImage,
+    /// Trying again would not help.
+    Failed(StartFailure),
+}
+
+/// The engine's address as the environment has it.
+pub(super) fn host_from_environment() -> String {
+    let host = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+    host.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned())
 }
 
 impl Engine {
-    pub(super) fn new(cluster: ClusterId, node: NodeId) -> Self {
-        let host = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
-        let host = host.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
+    pub(super) fn new(cluster: ClusterId, node: NodeId, host: String) -> Self {
         if !host.starts_with("unix://") {
             tracing::warn!(host, "DOCKER_HOST names no unix socket: containers do not run on this node");
         }
-        Self { cluster, node, host, client: Mutex::new(None) }
+        Self { cluster, node, host, seen: Mutex::default(), pulls: Semaphore::new(MAX_PULLS) }
     }
 
-    fn set(&self, client: Option<Docker>) {
-        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // Two fields, each right by itself.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn client(&self) -> Result<Docker, StartFailure> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StartFailure::NoDriver)
+        self.seen().client.clone().ok_or(StartFailure::NoDriver)
     }
 
-    /// True if it answers now.
+    /// True if it answers. One that was there and is merely slow gets a second chance at the next look.
     pub(super) async fn look(&self) -> bool {
+        let known = self.client().ok();
         let looked = timeout(PING, async {
-            match self.client() {
-                Ok(known) => known.ping().await.map(|_| known),
-                Err(_) if !self.host.starts_with("unix://") => {
+            match &known {
+                Some(known) => known.ping().await.map(|_| known.clone()),
+                None if !self.host.starts_with("unix://") => {
                     Err(Error::UnsupportedURISchemeError { uri: self.host.clone() })
                 }
-                Err(_) => {
+                None => {
                     let new = Docker::connect_with_unix(&self.host, CALL.as_secs(), API_DEFAULT_VERSION)?;
                     new.negotiate_version().await
                 }
             }
         });
-        let client = looked.await.ok().and_then(Result::ok);
-        let there = client.is_some();
-        self.set(client);
-        there
+        let looked = looked.await;
+        let mut seen = self.seen();
+        let (client, silent) = match looked {
+            Ok(answer) => (answer.ok(), false),
+            Err(_) if !seen.silent => (known, true),
+            Err(_) => (None, true),
+        };
+        *seen = Seen { client, silent };
+        seen.client.is_some()
     }
 
-    /// Makes and starts the container of an attempt; its id.
-    pub(super) async fn start(&self, spec: &StartSpec) -> Result<String, StartFailure> {
-        let Workload::Docker(image) = &spec.workload else { return Err(StartFailure::NoDriver) };
-        let docker = self.client()?;
-        if let Some(port) = ports::taken(&spec.ports, spec.address) {
-            return Err(StartFailure::PortTaken(port));
+    /// Makes and starts the container of an attempt; its id. No other container of the allocation may run.
+    pub(super) async fn start(&self, spec: &StartSpec) -> Result<String, NotStarted> {
+        let Workload::Docker(image) = &spec.workload else { return Err(NotStarted::Failed(StartFailure::NoDriver)) };
+        let docker = self.client().map_err(NotStarted::Failed)?;
+        if let Some(port) = ports::taken_at(&spec.ports, &[spec.address]) {
+            return Err(NotStarted::Failed(StartFailure::PortTaken(port)));
         }
         let name = format!("dunlin-{}-{}", spec.alloc, spec.attempt);
-        let create = || {
-            let options = CreateContainerOptionsBuilder::default().name(&name).build();
-            call(docker.create_container(Some(options), self.body(spec, image)))
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
+        let id = match call(docker.create_container(Some(options), self.body(spec, image))).await {
+            Ok(made) => made.id,
+            Err(error) if status(&error) == Some(404) => return Err(NotStarted::NoImage),
+            Err(error) => return Err(NotStarted::Failed(refused(&error, spec))),
         };
-        let created = match create().await {
-            Err(error) if status(&error) == Some(404) => {
-                pull(&docker, &image.image).await?;
-                create().await
-            }
-            Err(error) if status(&error) == Some(409) => {
-                // A start that an earlier agent began and did not finish; the name says that it is this very attempt.
-                self.remove(&name).await;
-                create().await
-            }
-            created => created,
-        };
-        let id = created.map_err(|error| refused(&error, spec))?.id;
         match call(docker.start_container(&id, None::<StartContainerOptions>)).await {
             Ok(()) => Ok(id),
             Err(error) => {
                 self.remove(&id).await;
-                Err(refused(&error, spec))
+                Err(NotStarted::Failed(refused(&error, spec)))
             }
         }
+    }
+
+    /// Fetches an image from its registry. May be dropped at any time: the engine then stops fetching.
+    pub(super) async fn pull(&self, image: &str) -> Result<(), StartFailure> {
+        let docker = self.client()?;
+        let pulled = timeout(PULL, async {
+            let _turn = self.pulls.acquire().await;
+            let options = CreateImageOptionsBuilder::default().from_image(&reference(image)).build();
+            let mut progress = std::pin::pin!(docker.create_image(Some(options), None, None));
+            while let Some(step) = progress.next().await {
+                step?;
+            }
+            Ok::<(), Error>(())
+        });
+        let why = match pulled.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => text(&error),
+            Err(_) => format!("no end after {PULL:?}"),
+        };
+        Err(StartFailure::Other(format!(
+            "image {image} is not on this node and could not be pulled ({why}): check its name, or load it here (docker load)"
+        )))
     }
 
     fn body(&self, spec: &StartSpec, image: &Image) -> ContainerCreateBody {
@@ -142,6 +202,7 @@ impl Engine {
             ("cluster", self.cluster.to_string()),
             ("node", self.node.to_string()),
             ("alloc", spec.alloc.to_string()),
+            ("epoch", spec.environment.get("DUNLIN_EPOCH").cloned().unwrap_or_default()),
             ("replica", spec.replica.to_string()),
             ("attempt", spec.attempt.to_string()),
         ];
@@ -179,27 +240,30 @@ impl Engine {
         }
     }
 
-    /// Sends a signal. A container that has ended or is gone needs none.
-    pub(super) async fn signal(&self, id: &str, signal: &str) {
-        let Ok(docker) = self.client() else { return };
+    /// Sends a signal; false if the engine did not take it. A container that has ended or is gone needs none.
+    pub(super) async fn signal(&self, id: &str, signal: &str) -> bool {
+        let Ok(docker) = self.client() else { return false };
         let options = KillContainerOptionsBuilder::default().signal(signal).build();
         match call(docker.kill_container(id, Some(options))).await {
             Err(error) if !matches!(status(&error), Some(404 | 409)) => {
                 tracing::warn!(id, signal, %error, "the engine did not send a signal");
+                false
             }
-            _ => {}
+            _ => true,
         }
     }
 
-    /// Ends and removes a container.
-    pub(super) async fn remove(&self, id: &str) {
-        let Ok(docker) = self.client() else { return };
+    /// Ends and removes a container, its anonymous volumes included; false if it may still be there. That one is found
+    /// by the next look for containers that nobody claims.
+    pub(super) async fn remove(&self, id: &str) -> bool {
+        let Ok(docker) = self.client() else { return false };
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match call(docker.remove_container(id, Some(options))).await {
             Err(error) if !matches!(status(&error), Some(404 | 409)) => {
                 tracing::warn!(id, %error, "the engine did not remove a container");
+                false
             }
-            _ => {}
+            _ => true,
         }
     }
 
@@ -212,15 +276,15 @@ impl Engine {
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let listed = call(docker.list_containers(Some(options)));
         let mut found: Vec<Found> =
-            listed.await.map_err(|error| StartFailure::Other(error.to_string()))?.iter().filter_map(read).collect();
+            listed.await.map_err(|error| StartFailure::Other(unanswered(&error)))?.iter().filter_map(read).collect();
         found.sort_by_key(|found| (found.alloc, found.attempt));
         Ok(found)
     }
 
-    /// How a container ended; none while it runs.
+    /// How a container ended; none while it runs, and while the engine does not say.
     pub(super) async fn ended(&self, id: &str) -> Option<Exit> {
-        let Ok(docker) = self.client() else { return Some(Exit::Lost) };
-        match call(docker.inspect_container(id, None::<bollard::query_parameters::InspectContainerOptions>)).await {
+        let docker = self.client().ok()?;
+        match call(docker.inspect_container(id, None::<InspectContainerOptions>)).await {
             Ok(container) => {
                 let state = container.state.unwrap_or_default();
                 let never_ran = state.started_at.as_deref().is_none_or(|at| at.starts_with("0001-"));
@@ -230,7 +294,11 @@ impl Engine {
                     _ => Some(state.exit_code.map_or(Exit::Lost, exit)),
                 }
             }
-            Err(_) => Some(Exit::Lost),
+            Err(error) if status(&error) == Some(404) => Some(Exit::Lost),
+            Err(error) => {
+                tracing::warn!(id, %error, "the engine does not say whether a container runs");
+                None
+            }
         }
     }
 
@@ -252,26 +320,10 @@ impl Engine {
     }
 }
 
-async fn pull(docker: &Docker, image: &str) -> Result<(), StartFailure> {
+/// Without a tag the API would pull every one there is.
+fn reference(image: &str) -> String {
     let tagged = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
-    // Without a tag the API would pull every one there is.
-    let reference = if tagged { image.to_owned() } else { format!("{image}:latest") };
-    let options = CreateImageOptionsBuilder::default().from_image(&reference).build();
-    let pulled = timeout(PULL, async {
-        let mut progress = std::pin::pin!(docker.create_image(Some(options), None, None));
-        while let Some(step) = progress.next().await {
-            step?;
-        }
-        Ok::<(), Error>(())
-    });
-    let why = match pulled.await {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(error)) => text(&error),
-        Err(_) => format!("no end after {PULL:?}"),
-    };
-    Err(StartFailure::Other(format!(
-        "image {image} is not on this node and could not be pulled ({why}): check its name, or load it here (docker load)"
-    )))
+    if tagged { image.to_owned() } else { format!("{image}:latest") }
 }
 
 async fn call<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -296,13 +348,20 @@ fn text(error: &Error) -> String {
     }
 }
 
+fn unanswered(error: &Error) -> String {
+    match error {
+        Error::RequestTimeoutError => format!("the container engine did not answer within {CALL:?}"),
+        other => format!("the container engine refused: {}", text(other)),
+    }
+}
+
 fn refused(error: &Error, spec: &StartSpec) -> StartFailure {
     let said = text(error);
     let taken = said.contains("port is already allocated") || said.contains("address already in use");
     let port = spec.ports.iter().find(|port| said.contains(&format!(":{}", port.outer)));
     match port {
         Some(port) if taken => StartFailure::PortTaken(port.outer),
-        _ => StartFailure::Other(format!("the container engine refused: {said}")),
+        _ => StartFailure::Other(unanswered(error)),
     }
 }
 
@@ -313,5 +372,38 @@ fn read(container: &ContainerSummary) -> Option<Found> {
         alloc: AllocId::parse(label("alloc")?)?,
         attempt: label("attempt")?.parse().ok()?,
         id: container.id.clone()?,
+        state: match container.state {
+            Some(ContainerSummaryStateEnum::CREATED) => State::Made,
+            Some(
+                ContainerSummaryStateEnum::EXITED
+                | ContainerSummaryStateEnum::DEAD
+                | ContainerSummaryStateEnum::REMOVING,
+            ) => State::Ended,
+            _ => State::Running,
+        },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_without_a_tag_means_the_latest() {
+        assert_eq!(reference("nginx"), "nginx:latest");
+        assert_eq!(reference("registry.example:5000/a/web"), "registry.example:5000/a/web:latest");
+        for whole in ["nginx:1.29", "registry.example:5000/web:2", "web@sha256:00"] {
+            assert_eq!(reference(whole), whole);
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_unix_socket_there_is_no_engine() {
+        for host in ["tcp://127.0.0.1:2375", "unix:///nonexistent/docker.sock"] {
+            let engine = Engine::new(ClusterId([1; 16]), NodeId([2; 16]), host.to_owned());
+            assert!(!engine.look().await);
+            assert_eq!(engine.list(None).await, Err(StartFailure::NoDriver));
+            assert!(!engine.signal("x", "SIGTERM").await);
+        }
+    }
 }

@@ -7,6 +7,7 @@
 //!
 //! Never here: decisions. What to restart, when, with which back-off, and what a failed probe means is the core's.
 
+mod books;
 pub(crate) mod cgroup;
 mod container;
 mod docker;
@@ -27,13 +28,14 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use bytes::Bytes;
-use dunlin_core::face::{Adopted, DriverCommand, DriverEvent, ProbeOutcome, StartSpec};
+use dunlin_core::face::{Adopted, DriverCommand, DriverEvent, ProbeOutcome, StartFailure, StartSpec};
 use dunlin_gossip::id::{ClusterId, NodeId};
-use dunlin_gossip::model::{AllocId, DriverKind, Probe, StopPolicy, Workload};
+use dunlin_gossip::model::{AllocId, DriverKind, Probe, StopPolicy};
 use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 
+use books::{Books, New};
 use container::Container;
 use docker::Engine;
 use exec::Exec;
@@ -44,6 +46,10 @@ use runner::{Runner, Taken};
 const MAX_PROBES: usize = 64;
 /// How often the engine is looked for.
 const LOOK_FOR_ENGINE: Duration = Duration::from_secs(5);
+/// At each so manieth look containers that nobody claims are removed (such as could not be when they were forgotten).
+const LOOKS_PER_SWEEP: u32 = 12;
+/// How often an engine that answers is asked for what earlier agents left.
+const ADOPT_TRIES: u32 = 3;
 /// Allocations that are adopted at a time.
 const MAX_ADOPTING: usize = 32;
 /// Pieces of a log on their way to a reader that is slow.
@@ -70,19 +76,11 @@ enum Order {
     Forget,
 }
 
-/// How to reach an allocation's task.
-#[derive(Debug)]
-struct Task {
-    kind: DriverKind,
-    /// Not bounded, since a stop must never be lost and the core has only a few orders about one allocation open.
-    orders: mpsc::UnboundedSender<Order>,
-}
-
 struct Shared {
     exec: Arc<Exec>,
     engine: Arc<Engine>,
     engine_answers: AtomicBool,
-    tasks: Mutex<BTreeMap<AllocId, Task>>,
+    books: Mutex<Books>,
     probes: Semaphore,
     events: mpsc::Sender<DriverEvent>,
     runtime: Handle,
@@ -106,16 +104,28 @@ impl Drivers {
     /// # Errors
     /// If the directory for the allocations' files cannot be made.
     pub async fn start(config: DriversConfig, events: mpsc::Sender<DriverEvent>) -> io::Result<Self> {
+        Self::start_with_engine(config, docker::host_from_environment(), events).await
+    }
+
+    /// The same with the container engine at this address (`unix:///path`), whatever `DOCKER_HOST` says.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with_engine(
+        config: DriversConfig,
+        engine: String,
+        events: mpsc::Sender<DriverEvent>,
+    ) -> io::Result<Self> {
         let DriversConfig { data_dir, cluster, node, keeper } = config;
         let place = Place::new(&data_dir, cluster, node)?;
         let exec = Arc::new(Exec::new(place, cluster, node, keeper, events.clone()));
-        let engine = Arc::new(Engine::new(cluster, node));
+        let engine = Arc::new(Engine::new(cluster, node, engine));
         let engine_answers = AtomicBool::new(engine.look().await);
         let shared = Arc::new(Shared {
             exec,
             engine,
             engine_answers,
-            tasks: Mutex::default(),
+            books: Mutex::new(Books::new()),
             probes: Semaphore::new(MAX_PROBES),
             events,
             runtime: Handle::current(),
@@ -152,7 +162,7 @@ impl Drivers {
     #[must_use]
     pub fn logs(&self, alloc: AllocId, follow: bool, tail: Option<usize>) -> mpsc::Receiver<Bytes> {
         let (to, from) = mpsc::channel(LOG_QUEUE);
-        let kind = self.shared.tasks().get(&alloc).map(|task| task.kind);
+        let kind = self.shared.books().kind(alloc);
         match kind {
             Some(DriverKind::Docker) => {
                 let engine = Arc::clone(&self.shared.engine);
@@ -177,13 +187,21 @@ async fn attend(drivers: Weak<Shared>) {
     let Some(shared) = drivers.upgrade() else { return };
     shared.take_over(processes, containers).await;
     drop(shared);
+    let mut looks = 0_u32;
     loop {
         tokio::time::sleep(LOOK_FOR_ENGINE).await;
         let answers = engine.look().await;
         let Some(shared) = drivers.upgrade() else { return };
-        if shared.engine_answers.swap(answers, Ordering::Relaxed) != answers {
+        let changed = shared.engine_answers.swap(answers, Ordering::Relaxed) != answers;
+        looks = looks.wrapping_add(1);
+        if answers && (changed || looks.is_multiple_of(LOOKS_PER_SWEEP)) {
+            shared.remove_unknown().await;
+        }
+        if changed {
             if answers {
-                shared.remove_unknown().await;
+                tracing::info!("the container engine answers");
+            } else {
+                tracing::warn!("the container engine does not answer: this node takes no containers");
             }
             shared.tell(DriverEvent::Drivers(shared.kinds())).await;
         }
@@ -199,30 +217,31 @@ async fn find_processes(exec: Arc<Exec>) -> Vec<Taken> {
 
 /// The last container of each allocation.
 async fn find_containers(engine: &Engine) -> Vec<docker::Found> {
-    let found = engine.list(None).await.unwrap_or_default();
-    // By allocation and attempt: the last one stays.
-    let last: BTreeMap<AllocId, docker::Found> = found.into_iter().map(|found| (found.alloc, found)).collect();
-    last.into_values().collect()
+    for _ in 0..ADOPT_TRIES {
+        match engine.list(None).await {
+            Ok(found) => {
+                // By allocation and attempt: the last one stays.
+                let last: BTreeMap<AllocId, docker::Found> =
+                    found.into_iter().map(|found| (found.alloc, found)).collect();
+                return last.into_values().collect();
+            }
+            Err(StartFailure::NoDriver) => return Vec::new(),
+            Err(failure) => tracing::warn!(?failure, "the containers of an earlier agent are not told"),
+        }
+    }
+    Vec::new()
 }
 
 /// Takes a task off the books, unless an order waits for it.
 fn retire(shared: &Arc<Shared>) -> impl Fn(AllocId, &mpsc::UnboundedReceiver<Order>) -> bool + Send + use<> {
     let shared = Arc::downgrade(shared);
-    move |alloc, orders| {
-        let Some(shared) = shared.upgrade() else { return true };
-        let mut tasks = shared.tasks();
-        let idle = orders.is_empty();
-        if idle {
-            tasks.remove(&alloc);
-        }
-        idle
-    }
+    move |alloc, orders| shared.upgrade().is_none_or(|shared| shared.books().retire(alloc, orders))
 }
 
 impl Shared {
-    fn tasks(&self) -> MutexGuard<'_, BTreeMap<AllocId, Task>> {
-        // The map is whole between any two statements that hold the lock.
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // The books are whole between any two statements that hold the lock.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn kinds(&self) -> Vec<DriverKind> {
@@ -230,21 +249,21 @@ impl Shared {
         [DriverKind::Exec].into_iter().chain(docker).collect()
     }
 
-    /// Every task can be ordered before the core hears of it, and says something only after.
+    /// Every task is on the books before these are opened, and the core hears of it before the task says anything.
     async fn take_over(self: &Arc<Self>, processes: Vec<Taken>, containers: Vec<docker::Found>) {
         let mut adopted = Vec::new();
         let mut runners = Vec::new();
         let mut tasks = Vec::new();
         for Taken { runner, alloc, attempt, exit } in processes {
             adopted.push(Adopted { alloc, attempt, instance: None, exit });
-            runners.push((runner, self.enlist(&mut self.tasks(), alloc, DriverKind::Exec)));
+            runners.push((runner, self.books().enlist(alloc, DriverKind::Exec)));
         }
         for found in containers {
             let (alloc, attempt) = (found.alloc, found.attempt);
             let mut task = self.container(alloc);
             let exit = task.adopt(found).await;
             adopted.push(Adopted { alloc, attempt, instance: None, exit });
-            tasks.push((task, self.enlist(&mut self.tasks(), alloc, DriverKind::Docker)));
+            tasks.push((task, self.books().enlist(alloc, DriverKind::Docker)));
         }
         adopted.sort_by_key(|adopted| adopted.alloc);
         self.tell(DriverEvent::Adopted(adopted)).await;
@@ -254,15 +273,24 @@ impl Shared {
         for (task, inbox) in tasks {
             self.runtime.spawn(task.run(inbox, retire(self)));
         }
+        let new = self.books().open();
+        new.into_iter().for_each(|new| self.employ(new));
     }
 
-    /// An engine that comes after the list was told may have containers that are not on it: nobody claims them.
+    /// Containers that could not be seen when the list was told, or not be removed when they were forgotten: nobody
+    /// claims them. A container's task is on the books before there is a container, so none is taken for unknown.
     async fn remove_unknown(&self) {
-        for found in self.engine.list(None).await.unwrap_or_default() {
-            let known = self.tasks().contains_key(&found.alloc);
-            if !known {
+        let found = match self.engine.list(None).await {
+            Ok(found) => found,
+            Err(failure) => {
+                tracing::warn!(?failure, "containers that nobody claims are not told");
+                return;
+            }
+        };
+        for found in found {
+            let known = self.books().kind(found.alloc) == Some(DriverKind::Docker);
+            if !known && self.engine.remove(&found.id).await {
                 tracing::warn!(alloc = %found.alloc, "a container that nobody claims was removed");
-                self.engine.remove(&found.id).await;
             }
         }
     }
@@ -271,46 +299,17 @@ impl Shared {
         Container::new(Arc::clone(&self.engine), self.events.clone(), alloc)
     }
 
-    fn enlist(
-        &self,
-        tasks: &mut BTreeMap<AllocId, Task>,
-        alloc: AllocId,
-        kind: DriverKind,
-    ) -> mpsc::UnboundedReceiver<Order> {
-        let (orders, inbox) = mpsc::unbounded_channel();
-        if tasks.insert(alloc, Task { kind, orders }).is_some() {
-            tracing::warn!(%alloc, "its task was replaced");
-        }
-        inbox
-    }
-
     async fn tell(&self, event: DriverEvent) {
         // Without a listener the agent is ending.
         let _ending = self.events.send(event).await;
     }
 
     fn order(self: &Arc<Self>, alloc: AllocId, order: Order) {
-        let mut tasks = self.tasks();
-        let order = match tasks.get(&alloc) {
-            Some(task) => match task.orders.send(order) {
-                Ok(()) => return,
-                // Its task is gone without having retired: only a panic does that.
-                Err(refused) => refused.0,
-            },
-            None => order,
-        };
-        let kind = match &order {
-            Order::Start(spec) if matches!(spec.workload, Workload::Docker(_)) => DriverKind::Docker,
-            // What nobody knows is stopped and forgotten alike by both.
-            Order::Start(_) | Order::Stop(_) | Order::Forget => DriverKind::Exec,
-        };
-        tasks.remove(&alloc);
-        let inbox = self.enlist(&mut tasks, alloc, kind);
-        if let Some(task) = tasks.get(&alloc) {
-            // Cannot fail: the other end is in the line above.
-            let _sent = task.orders.send(order);
-        }
-        drop(tasks);
+        let new = self.books().order(alloc, order);
+        new.into_iter().for_each(|new| self.employ(new));
+    }
+
+    fn employ(self: &Arc<Self>, New { alloc, kind, inbox }: New) {
         match kind {
             DriverKind::Exec => {
                 self.runtime.spawn(Runner::new(Arc::clone(&self.exec), alloc).run(inbox, retire(self)));

@@ -12,13 +12,15 @@ use dunlin_gossip::model::{Protocol, PublishedPort};
 /// workload's own business.
 #[must_use]
 pub(super) fn taken(ports: &[PublishedPort], address: IpAddr) -> Option<u16> {
-    let wildcard = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    ports.iter().find_map(|port| {
-        [address, wildcard]
-            .iter()
-            .any(|ip| is_taken(port.protocol, SocketAddr::new(*ip, port.outer)))
-            .then_some(port.outer)
-    })
+    taken_at(ports, &[address, IpAddr::V4(Ipv4Addr::UNSPECIFIED)])
+}
+
+/// The first of these ports that another process has at one of these addresses.
+#[must_use]
+pub(super) fn taken_at(ports: &[PublishedPort], addresses: &[IpAddr]) -> Option<u16> {
+    let is_free =
+        |port: &PublishedPort| addresses.iter().all(|ip| !is_taken(port.protocol, SocketAddr::new(*ip, port.outer)));
+    ports.iter().find(|port| !is_free(port)).map(|port| port.outer)
 }
 
 fn is_taken(protocol: Protocol, address: SocketAddr) -> bool {

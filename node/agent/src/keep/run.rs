@@ -30,6 +30,8 @@ use crate::driver::cgroup;
 const KICK: Duration = Duration::from_millis(20);
 /// After this time of killing in vain a line in the log says so.
 const STUBBORN: Duration = Duration::from_secs(10);
+/// After this time without anything to do, memory is given back once more.
+const REST: Duration = Duration::from_secs(1);
 /// Read from the workload at a time.
 const CHUNK: usize = 32 * 1024;
 /// Output that still comes while the end is written down: at most so much.
@@ -249,7 +251,7 @@ impl Keeper {
             PollFd::new(self.control.listener.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(self.control.clients.iter().map(|client| PollFd::new(client.stream.as_fd(), PollFlags::POLLIN)));
-        match poll(&mut fds, self.patience()) {
+        match self.poll(&mut fds) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -260,6 +262,18 @@ impl Keeper {
             }
             _ => (true, true, true, true),
         })
+    }
+
+    /// What is done now and then touches pages that the long waits between do not need, so they are given back here, as
+    /// close to the wait as can be.
+    fn poll(&self, fds: &mut [PollFd<'_>]) -> nix::Result<i32> {
+        if self.stage == Stage::Running {
+            match poll(fds, PollTimeout::try_from(REST).unwrap_or(PollTimeout::MAX)) {
+                Ok(0) => slim(),
+                ready => return ready,
+            }
+        }
+        poll(fds, self.patience())
     }
 
     fn patience(&self) -> PollTimeout {
