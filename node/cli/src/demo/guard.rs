@@ -1,9 +1,10 @@
-//! Nothing is left behind, however a demo ends: a process of its own session waits for the demo's end (its standard input
+//! Nothing is left behind, however a demo ends: a process of its own group waits for the demo's end (its standard input
 //! closes, also when the demo is killed), then ends everything that runs in the demo's directory and removes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ impl Guard {
             .arg("demo-guard")
             .arg(dir)
             .stdin(Stdio::piped())
+            // From its first instruction it is out of a terminal's Ctrl-C.
+            .process_group(0)
             .spawn()
             .map_err(|e| Failure::failed(format!("cannot start the demo's guard: {e}")))?;
         let line = process.stdin.take();
@@ -48,7 +51,6 @@ impl Drop for Guard {
 
 /// Body of the hidden command.
 pub(crate) fn run(dir: &Path) -> Done {
-    let _already_leader = nix::unistd::setsid();
     let mut rest = Vec::new();
     let _either_way_the_demo_is_over = std::io::stdin().read_to_end(&mut rest);
     let start = Instant::now();

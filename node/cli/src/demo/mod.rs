@@ -10,6 +10,7 @@ pub(crate) mod guard;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -67,7 +68,9 @@ pub(crate) fn run(args: &Demo) -> Done {
     guard::die_on_signals()?;
     let exe = std::env::current_exe().map_err(|e| Failure::failed(format!("cannot find this binary: {e}")))?;
     let dir = std::env::temp_dir().join(format!("dunlin-demo-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).map_err(|e| Failure::failed(format!("cannot make {}: {e}", dir.display())))?;
+    // Not there before, and nobody else's: keys lie in it.
+    let made = std::fs::DirBuilder::new().mode(0o700).create(&dir);
+    made.map_err(|e| Failure::failed(format!("cannot make {}: {e}", dir.display())))?;
     let teller = Teller { start: Instant::now(), silent: args.json };
     let guard = Guard::start(&exe, &dir)?;
     let report = story(args, &exe, &dir, &teller);
