@@ -343,7 +343,7 @@ impl Gossip {
         if origin != Origin::Copy {
             let times = (self.membership.size() + 1).ilog2() + 1;
             if self.membership.size() > FULL_MESH || !self.has_all_links() {
-                self.riders.add(&record, times * 6 / 5);
+                self.riders.add(self.now, &record, times * 6 / 5);
             }
             self.spread_soon(record, origin);
         }

@@ -9,15 +9,24 @@ use core::net::SocketAddr;
 
 use crate::face::PeerChange;
 use crate::id::NodeId;
-use crate::model::{NodeHeader, RosterEntry};
+use crate::model::RosterEntry;
 use crate::state::State;
-use crate::wire::{Class, Kind, RecordId, codec};
+use crate::wire::{Class, Kind, Record, RecordId, codec};
 
 /// The roster as the shell was told of it.
 #[derive(Debug, Default)]
 pub struct Roster {
-    admitted: BTreeMap<NodeId, (RosterEntry, Vec<SocketAddr>)>,
+    admitted: BTreeMap<NodeId, Known>,
     removed: BTreeSet<NodeId>,
+}
+
+/// What the shell was told of a node.
+#[derive(Debug)]
+struct Known {
+    /// The hash of the record that admits it.
+    admission: u64,
+    entry: RosterEntry,
+    addresses: Vec<SocketAddr>,
 }
 
 impl Roster {
@@ -66,22 +75,27 @@ impl Roster {
             return None;
         }
         // An entry that cannot be read admits nobody here; it stays in the state for those who can read it.
-        let entry: RosterEntry = codec::decode(state.value(&RecordId::roster(node))?.payload()?).ok()?;
+        let admission = state.value(&RecordId::roster(node))?;
+        let known = self.admitted.get(&node).filter(|known| known.admission == admission.hash());
+        let entry: RosterEntry = match known {
+            Some(known) => known.entry.clone(),
+            None => codec::decode(admission.payload()?).ok()?,
+        };
         if entry.node != node {
             return None;
         }
-        let header = state.value(&RecordId::header(node)).and_then(|record| record.payload());
-        let header: Option<NodeHeader> = header.and_then(|payload| codec::decode(payload).ok());
-        let mut addresses = header.map(|header| header.addresses).unwrap_or_default();
+        let header = state.value(&RecordId::header(node)).and_then(Record::header);
+        let mut addresses = header.map(|header| header.addresses.clone()).unwrap_or_default();
         for address in &entry.addresses {
             if !addresses.contains(address) {
                 addresses.push(*address);
             }
         }
-        if self.admitted.get(&node).is_some_and(|known| known.0 == entry && known.1 == addresses) {
+        if self.admitted.get(&node).is_some_and(|known| known.entry == entry && known.addresses == addresses) {
             return None;
         }
-        self.admitted.insert(node, (entry.clone(), addresses.clone()));
+        let admission = admission.hash();
+        self.admitted.insert(node, Known { admission, entry: entry.clone(), addresses: addresses.clone() });
         Some(PeerChange::Admitted { entry, addresses })
     }
 }

@@ -5,6 +5,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use dunlin_gossip::face::NoticeLevel;
@@ -17,7 +18,6 @@ use dunlin_gossip::wire::{Kind, RecordId, codec};
 use crate::allocation::{Claimed, Health, Own};
 use crate::engine::Node;
 use crate::face::{Adopted, DriverCommand, EventKind, Output, Outputs};
-use crate::view::AllocView;
 
 /// Until a peer is synced with, or this long has passed, a booted node takes nothing over.
 pub(crate) const BOOT_HOLD: Duration = Duration::from_secs(10);
@@ -138,7 +138,7 @@ impl Node {
             own.record.phase = if found.is_some() { Phase::Running } else { Phase::Pending };
             own.well = was_ready;
         }
-        self.view.set_allocation(self.me, id, Some(AllocView::of(&own.record)));
+        self.view.set_allocation(self.me, id, Some(Arc::new(own.record.clone())));
         let text = if runs { "found running and adopted" } else { "claimed before this start" };
         self.log.replica(NoticeLevel::Info, EventKind::Claim, self.me, &own.record.replica, text.to_string());
         self.names.service(&own.record.replica.service);

@@ -14,7 +14,7 @@ use dunlin_gossip::face::{
     PersistSeq,
 };
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{Mode, ReplicaKey, Slot};
+use dunlin_gossip::model::{Allocation, Mode, ReplicaKey, Slot};
 use dunlin_gossip::rng::Seed;
 use dunlin_gossip::time::{Instant, Wall};
 use dunlin_gossip::wire::RecordId;
@@ -26,7 +26,7 @@ use crate::face::{EventKind, Input, NodeConfig, Output, Outputs, RequestId};
 use crate::log::Log;
 use crate::names::Names;
 use crate::schedule::{Isolation, Schedule};
-use crate::view::{AllocView, Change, ServiceChange, View};
+use crate::view::{Change, ServiceChange, View};
 
 /// One node. After each call drain the outputs in order, then sleep until [`Node::next_deadline`]. Time never goes back; a
 /// late or repeated deadline is harmless.
@@ -304,7 +304,7 @@ impl Node {
         self.schedule.sweep(now);
     }
 
-    fn on_allocation(&mut self, node: NodeId, before: Option<&AllocView>, after: Option<&AllocView>) {
+    fn on_allocation(&mut self, node: NodeId, before: Option<&Allocation>, after: Option<&Allocation>) {
         self.names.allocation(node, before, after);
         let Some(alloc) = after.or(before) else { return };
         self.schedule.mark(alloc.replica.clone());

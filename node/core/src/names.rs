@@ -9,12 +9,12 @@ use alloc::vec::Vec;
 
 use dunlin_gossip::face::MemberState;
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{Reach, ReplicaKey, ServiceKey, Slot};
+use dunlin_gossip::model::{Allocation, Reach, ReplicaKey, ServiceKey, Slot};
 use dunlin_gossip::time::{Duration, Instant};
 use dunlin_names::{Instance, NameChange};
 
 use crate::face::{Output, Outputs};
-use crate::view::{AllocView, View};
+use crate::view::View;
 
 /// Services with at most so many instances are told at once.
 const SMALL: usize = 32;
@@ -66,8 +66,8 @@ impl Names {
     }
 
     /// Notes an allocation's change if it matters to names.
-    pub(crate) fn allocation(&mut self, node: NodeId, before: Option<&AllocView>, after: Option<&AllocView>) {
-        let shown = |alloc: Option<&AllocView>| alloc.filter(|a| a.ready).and_then(|a| a.endpoint.clone());
+    pub(crate) fn allocation(&mut self, node: NodeId, before: Option<&Allocation>, after: Option<&Allocation>) {
+        let shown = |alloc: Option<&Allocation>| alloc.filter(|a| a.ready).and_then(|a| a.endpoint.clone());
         if shown(before) != shown(after)
             && let Some(alloc) = before.or(after)
         {
@@ -154,7 +154,7 @@ fn is_alive(view: &View, node: NodeId) -> bool {
 }
 
 /// What an allocation may be answered with, if at all.
-fn instance(node: NodeId, alloc: &AllocView) -> Option<Instance> {
+fn instance(node: NodeId, alloc: &Allocation) -> Option<Instance> {
     let endpoint = alloc.endpoint.as_ref().filter(|_| alloc.ready && alloc.phase.is_live())?;
     Some(Instance {
         slot: alloc.replica.slot,

@@ -18,7 +18,7 @@ use crate::engine::Node;
 use crate::face::{EventKind, Outputs};
 use crate::place::{self, Candidate, Misfit, Waiting};
 use crate::rollout;
-use crate::view::{AllocView, InForce};
+use crate::view::InForce;
 
 /// Changed replicas that one call looks at.
 const DIRTY_SLICE: usize = 256;
@@ -93,7 +93,7 @@ impl Node {
         if let Some(misfit) = self.cannot_stay(replica, &force) {
             return Judgement::Stop(misfit.to_string());
         }
-        let standing = |(node, alloc): &(dunlin_gossip::id::NodeId, &AllocView)| {
+        let standing = |(node, alloc): &(dunlin_gossip::id::NodeId, &Allocation)| {
             *node != self.me && alloc.phase.is_live() && self.view.stands(*node)
         };
         let others = self.view.of_replica(replica).map(|(node, _, alloc)| (node, alloc)).filter(standing);
@@ -169,7 +169,7 @@ impl Node {
                 }
             }
         }
-        open.sort_by(|a, b| place::order(&waiting_of(a), &waiting_of(b)));
+        open.sort_by_cached_key(|entry| place::order_key(&waiting_of(entry)));
         let positions = {
             let waiting: Vec<Waiting<'_>> = open.iter().map(waiting_of).collect();
             let candidates = self.view.candidates();
@@ -235,7 +235,7 @@ impl Node {
         };
         let mut own = Own::new(record, Some(Arc::clone(&force.service)), Claimed::Staged, now);
         own.after = after;
-        self.view.set_allocation(self.me, id, Some(AllocView::of(&own.record)));
+        self.view.set_allocation(self.me, id, Some(Arc::new(own.record.clone())));
         self.owned.map.insert(id, own);
         self.stage_own(id);
         self.log.replica(

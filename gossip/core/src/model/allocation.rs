@@ -173,6 +173,27 @@ pub struct Allocation {
     pub detail: String,
 }
 
+impl Allocation {
+    /// True while its reservation counts: everything that has not ended for good.
+    #[must_use]
+    pub const fn holds_room(&self) -> bool {
+        !matches!(self.phase, Phase::Exited | Phase::Failed)
+    }
+
+    /// True if two records of one allocation differ in nothing but what only people read.
+    #[must_use]
+    pub fn acts_like(&self, other: &Self) -> bool {
+        self.replica == other.replica
+            && self.revision == other.revision
+            && self.epoch == other.epoch
+            && self.reservation == other.reservation
+            && self.ports == other.ports
+            && self.phase == other.phase
+            && (self.ready, self.ready_once) == (other.ready, other.ready_once)
+            && self.endpoint == other.endpoint
+    }
+}
+
 /// Why a node does not take a replica: named, so that people and placement read the same.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum RefusalReason {

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::limits::MAX_RIDER;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::{Class, Kind, Record};
 
 /// Records waiting at most; beyond it the least urgent and oldest goes (links and syncs carry it as well).
@@ -15,7 +15,11 @@ const MAX_WAITING: usize = 64;
 struct Rider {
     bytes: Arc<[u8]>,
     left: u32,
+    since: Instant,
 }
+
+/// What has waited so long was overtaken by links and syncs.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The queue, by urgency.
 #[derive(Debug)]
@@ -43,9 +47,9 @@ impl Riders {
         Self { waiting: [VecDeque::new(), VecDeque::new()], rate, budget: rate, filled: now }
     }
 
-    pub(crate) fn add(&mut self, record: &Record, times: u32) {
+    pub(crate) fn add(&mut self, now: Instant, record: &Record, times: u32) {
         let Some(queue) = urgency(record).and_then(|urgency| self.waiting.get_mut(urgency)) else { return };
-        queue.push_front(Rider { bytes: record.bytes().clone(), left: times });
+        queue.push_front(Rider { bytes: record.bytes().clone(), left: times, since: now });
         queue.truncate(MAX_WAITING);
     }
 
@@ -62,6 +66,9 @@ impl Riders {
         for queue in &mut self.waiting {
             for _ in 0..queue.len() {
                 let Some(mut rider) = queue.pop_front() else { break };
+                if rider.since + PATIENCE <= now {
+                    continue;
+                }
                 let size = rider.bytes.len() + 2;
                 if packet.len() + size > end || self.budget < size as u64 {
                     queue.push_front(rider);

@@ -17,8 +17,8 @@ use crdts::LWWReg;
 use super::canonical;
 use crate::id::{Generation, NodeId};
 use crate::limits::MAX_SIBLINGS;
-use crate::model::{AllocId, NodeHeader};
-use crate::wire::{Kind, Record, Stamp, codec};
+use crate::model::AllocId;
+use crate::wire::{Kind, Record, Stamp};
 
 /// Orders a writer's records; the bytes make it total.
 type Marker = (Generation, u64, Arc<[u8]>);
@@ -125,8 +125,8 @@ impl Writers {
         let at = generation(record);
         let writer = self.0.entry(node).or_default();
         if record.id().kind == Kind::HEADER && at > writer.floor {
-            let header: NodeHeader = codec::decode(record.payload()?).ok()?;
-            let missing = header.adopted.into_iter().filter(|id| held(*id) < Some(at)).collect();
+            let adopted = record.header()?.adopted.iter().copied();
+            let missing = adopted.filter(|id| held(*id) < Some(at)).collect();
             writer.waiting.retain(|w| w.generation != at);
             writer.waiting.push(Waiting { generation: at, missing });
         } else if let Some(id) = record.id().alloc_id() {

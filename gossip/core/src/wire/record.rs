@@ -3,10 +3,12 @@
 //! The class alone says how to merge. The bytes are kept, hashed and forwarded exactly as the author wrote them and never
 //! encoded again, so that a node can carry what it does not understand.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use once_cell::race::OnceBox;
 use serde::{Deserialize, Serialize};
 
 use super::codec;
@@ -14,7 +16,7 @@ use crate::hash::hash64;
 use crate::hlc::Hlc;
 use crate::id::{Actor, Generation, NodeId};
 use crate::limits::{MAX_KEY, MAX_RECORD};
-use crate::model::{AllocId, ReplicaKey, ServiceKey, StackName, TokenId};
+use crate::model::{AllocId, Allocation, NodeHeader, ReplicaKey, ServiceKey, StackName, TokenId};
 
 /// The envelope that this build writes.
 pub(super) const ENVELOPE: u8 = 1;
@@ -239,6 +241,26 @@ struct Parsed {
     payload: Option<Arc<[u8]>>,
     hash: u64,
     position: u64,
+    meaning: OnceBox<Meaning>,
+}
+
+/// What the payloads that every node reads, and reads again, mean; decoded when first asked for.
+enum Meaning {
+    Header(Arc<NodeHeader>),
+    Allocation(Arc<Allocation>),
+    /// Of another kind, without payload, or not readable by this build.
+    None,
+}
+
+impl Meaning {
+    fn of(kind: Kind, payload: Option<&[u8]>) -> Self {
+        let read = match (kind, payload) {
+            (Kind::HEADER, Some(payload)) => codec::decode(payload).ok().map(Arc::new).map(Self::Header),
+            (Kind::ALLOCATION, Some(payload)) => codec::decode(payload).ok().map(Arc::new).map(Self::Allocation),
+            _ => None,
+        };
+        read.unwrap_or(Self::None)
+    }
 }
 
 impl Parsed {
@@ -246,7 +268,7 @@ impl Parsed {
     fn new(bytes: Arc<[u8]>, envelope: Envelope) -> Self {
         let Envelope { id, stamp, hlc, payload, .. } = envelope;
         let (hash, position) = (hash64(&bytes), id.hash());
-        Self { bytes, id, stamp, hlc, payload, hash, position }
+        Self { bytes, id, stamp, hlc, payload, hash, position, meaning: OnceBox::new() }
     }
 }
 
@@ -316,6 +338,24 @@ impl Record {
     #[must_use]
     pub fn payload(&self) -> Option<&[u8]> {
         self.0.payload.as_deref()
+    }
+
+    fn meaning(&self) -> &Meaning {
+        let Parsed { meaning, id, payload, .. } = &*self.0;
+        meaning.get_or_init(|| Box::new(Meaning::of(id.kind, payload.as_deref())))
+    }
+
+    /// The header that it carries; none if it is no header, gone, or not readable by this build. Decoded once, however
+    /// often it is asked for.
+    #[must_use]
+    pub fn header(&self) -> Option<&Arc<NodeHeader>> {
+        if let Meaning::Header(header) = self.meaning() { Some(header) } else { None }
+    }
+
+    /// The allocation that it carries, likewise.
+    #[must_use]
+    pub fn allocation(&self) -> Option<&Arc<Allocation>> {
+        if let Meaning::Allocation(allocation) = self.meaning() { Some(allocation) } else { None }
     }
 
     /// Its writer's boot.

@@ -370,7 +370,7 @@ impl Node {
         let Some(own) = self.owned.map.remove(&id) else { return };
         debug_assert_eq!(next(own.record.phase, Cue::Gone), Next::Over);
         let before = self.view.set_allocation(self.me, id, None);
-        self.names.allocation(self.me, before.as_ref(), None);
+        self.names.allocation(self.me, before.as_deref(), None);
         self.owned.staged.insert(RecordId::allocation(self.me, id), None);
         if own.attempt > 0 {
             out.push(Output::Driver(DriverCommand::Forget { alloc: id }));

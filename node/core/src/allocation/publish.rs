@@ -4,6 +4,7 @@
 //! people read it.
 
 use alloc::string::ToString;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use dunlin_gossip::face::NoticeLevel;
@@ -15,18 +16,18 @@ use super::{Claimed, LAZY, earliest};
 use crate::claim;
 use crate::engine::Node;
 use crate::face::EventKind;
-use crate::view::{AllocView, RefusalView};
+use crate::view::RefusalView;
 
 impl Node {
     /// An own allocation changed: the world, names, and sooner or later its record follow.
     pub(crate) fn touched(&mut self, id: AllocId, now: Instant, urgent: bool) {
         let Some(own) = self.owned.map.get_mut(&id) else { return };
-        let view = AllocView::of(&own.record);
+        let view = Arc::new(own.record.clone());
         let replica = view.replica.clone();
         own.publish = earliest(own.publish, Some(now + LAZY));
         let before = self.view.set_allocation(self.me, id, Some(view));
         let after = self.view.allocation(self.me, id);
-        self.names.allocation(self.me, before.as_ref(), after);
+        self.names.allocation(self.me, before.as_deref(), after);
         let phase = after.map(|a| a.phase);
         if let Some(phase) = phase.filter(|_| before.as_ref().map(|b| b.phase) != phase) {
             let text = phase.as_str().to_string();

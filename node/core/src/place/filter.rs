@@ -6,7 +6,7 @@ use core::fmt;
 
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{
-    Constraint, ConstraintOp, DriverKind, NodeHeader, Protocol, Resources, ServiceKey, Slot, Workload,
+    Constraint, ConstraintOp, DriverKind, NodeHeader, Protocol, Resources, ServiceKey, ServiceSpec, Slot, Workload,
 };
 
 use super::Waiting;
@@ -80,17 +80,21 @@ pub(super) fn fixed_misfit(waiting: &Waiting<'_>, candidate: &Candidate<'_>) -> 
     {
         return Some(Misfit::NotThisNode);
     }
-    let driver = match waiting.spec.workload {
+    let refused = waiting.refused_by.contains(&candidate.node).then_some(Misfit::Refused);
+    unsuited(waiting.spec, candidate).or(refused)
+}
+
+/// The part that depends on the specification alone.
+pub(super) fn unsuited(spec: &ServiceSpec, candidate: &Candidate<'_>) -> Option<Misfit> {
+    let driver = match spec.workload {
         Workload::Exec(_) => DriverKind::Exec,
         Workload::Docker(_) => DriverKind::Docker,
     };
     if !candidate.header.drivers.contains(&driver) {
         return Some(Misfit::NoDriver(driver));
     }
-    if let Some(violated) = waiting.spec.constraints.iter().find(|c| !meets(c, candidate)) {
-        return Some(Misfit::Constraint(violated.to_string()));
-    }
-    waiting.refused_by.contains(&candidate.node).then_some(Misfit::Refused)
+    let violated = spec.constraints.iter().find(|c| !meets(c, candidate))?;
+    Some(Misfit::Constraint(violated.to_string()))
 }
 
 /// True if a node meets a constraint. A label that a node does not have equals nothing.

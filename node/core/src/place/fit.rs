@@ -8,11 +8,11 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{Protocol, Resources, ServiceKey};
+use dunlin_gossip::model::{Protocol, Resources, ServiceKey, ServiceSpec, Slot};
 
 use super::Waiting;
-use super::filter::{Candidate, fixed_misfit};
-use super::rank::Rank;
+use super::filter::{Candidate, fixed_misfit, unsuited};
+use super::rank::{Rank, rank, replica_hash};
 
 /// A node on which a replica fits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,63 +32,122 @@ impl Fitted {
     }
 }
 
-/// What earlier replicas of a plan would take, by candidate index.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tentative(BTreeMap<usize, Taken>);
+/// The candidates of one plan: what does not change from replica to replica is worked out once, and what earlier replicas
+/// of the plan would take is kept by candidate index.
+pub(super) struct Ground<'a> {
+    nodes: &'a [Candidate<'a>],
+    /// Hash, weight and room left: all that most candidates are asked for, close together.
+    brief: Vec<(u64, u64, Resources)>,
+    taken: BTreeMap<usize, Taken>,
+    /// Of each specification that came along: which candidates have the driver and meet the constraints.
+    suits: Vec<(&'a ServiceSpec, Vec<bool>)>,
+}
 
 #[derive(Clone, Debug, Default)]
 struct Taken {
-    used: Resources,
     ports: Vec<(Protocol, u16)>,
     services: Vec<ServiceKey>,
 }
 
-impl Tentative {
+impl<'a> Ground<'a> {
+    pub(super) fn new(nodes: &'a [Candidate<'a>]) -> Self {
+        let brief = nodes.iter().map(|c| (c.hash, c.weight, c.room)).collect();
+        Self { nodes, brief, taken: BTreeMap::new(), suits: Vec::new() }
+    }
+
     /// Gives a replica to a candidate.
     pub(super) fn take(&mut self, index: usize, waiting: &Waiting<'_>) {
-        let taken = self.0.entry(index).or_default();
-        taken.used = taken.used.plus(&waiting.spec.reservation);
+        if let Some((_, _, room)) = self.brief.get_mut(index) {
+            *room = room.minus(&waiting.spec.reservation);
+        }
+        let taken = self.taken.entry(index).or_default();
         taken.ports.extend(waiting.spec.ports.iter().filter_map(|p| p.published.map(|n| (p.protocol, n))));
         taken.services.push(waiting.replica.service.clone());
     }
 
+    /// Where to look up which candidates suit this specification.
+    fn suits(&mut self, spec: &'a ServiceSpec) -> usize {
+        let known = self.suits.iter().position(|(known, _)| core::ptr::eq(*known, spec));
+        known.unwrap_or_else(|| {
+            let suits = self.nodes.iter().map(|c| unsuited(spec, c).is_none()).collect();
+            self.suits.push((spec, suits));
+            self.suits.len() - 1
+        })
+    }
+
+    /// A replica, ready to be looked at.
+    pub(super) fn asks(&mut self, waiting: &Waiting<'a>) -> Asking<'a> {
+        let has_ports = waiting.spec.ports.iter().any(|p| p.published.is_some());
+        Asking { waiting: *waiting, hash: replica_hash(waiting.replica), suits: self.suits(waiting.spec), has_ports }
+    }
+
+    /// Each candidate's place in the replica's rendezvous order.
+    pub(super) fn ranks(&self, asking: &Asking<'_>) -> impl Iterator<Item = (usize, Rank)> {
+        let hash = asking.hash;
+        self.brief.iter().enumerate().map(move |(index, (node, weight, _))| (index, rank(hash, *node, *weight)))
+    }
+
+    pub(super) fn rank(&self, asking: &Asking<'_>, index: usize) -> Option<Rank> {
+        self.brief.get(index).map(|(node, weight, _)| rank(asking.hash, *node, *weight))
+    }
+
+    pub(super) fn node(&self, index: usize) -> Option<NodeId> {
+        self.nodes.get(index).map(|c| c.node)
+    }
+
     /// True if the replica fits, what was given away included.
-    pub(super) fn admits(&self, waiting: &Waiting<'_>, index: usize, candidate: &Candidate<'_>) -> bool {
-        let taken = self.0.get(&index);
-        let room = taken.map_or(candidate.room, |t| candidate.room.minus(&t.used));
+    pub(super) fn admits(&self, asking: &Asking<'_>, index: usize) -> bool {
+        let Asking { waiting, .. } = asking;
+        let has_room = self.brief.get(index).is_some_and(|(_, _, room)| room.holds(&waiting.spec.reservation));
+        let suits = || self.suits.get(asking.suits).and_then(|(_, suits)| suits.get(index)) == Some(&true);
+        if !has_room || !suits() {
+            return false;
+        }
+        let Some(candidate) = self.nodes.get(index).filter(|_| asking.is_particular()) else {
+            return !asking.is_particular();
+        };
+        let taken = self.taken.get(&index);
         let port_free =
             |port: (Protocol, u16)| !candidate.taken.contains(&port) && taken.is_none_or(|t| !t.ports.contains(&port));
         let mut fixed = waiting.spec.ports.iter().filter_map(|p| p.published.map(|n| (p.protocol, n)));
-        room.holds(&waiting.spec.reservation) && fixed.all(port_free) && fixed_misfit(waiting, candidate).is_none()
+        fixed.all(port_free) && fixed_misfit(waiting, candidate).is_none()
+    }
+
+    /// The candidate with its score, if the replica fits.
+    pub(super) fn fitted(&self, asking: &Asking<'_>, index: usize, rank: Rank) -> Option<Fitted> {
+        let candidate = self.nodes.get(index).filter(|_| self.admits(asking, index))?;
+        let waiting = &asking.waiting;
+        let room = self.brief.get(index)?.2.minus(&waiting.spec.reservation);
+        let all = candidate.header.allocatable;
+        let cpu = share(room.cpu_milli, all.cpu_milli);
+        let memory = share(room.memory_bytes, all.memory_bytes);
+        let same = |t: &Taken| t.services.iter().filter(|s| **s == waiting.replica.service).count();
+        let planned = self.taken.get(&index).map_or(0, same);
+        let running = candidate.services.get(&waiting.replica.service).copied().unwrap_or(0);
+        Some(Fitted {
+            node: candidate.node,
+            index,
+            rank,
+            same_service: running.saturating_add(u32::try_from(planned).unwrap_or(u32::MAX)),
+            uneven: cpu.abs_diff(memory) / 100,
+            left: cpu + memory,
+        })
     }
 }
 
-/// The candidate with its score, if the replica fits.
-pub(super) fn fitted(
-    waiting: &Waiting<'_>,
-    index: usize,
-    candidate: &Candidate<'_>,
-    rank: Rank,
-    tentative: &Tentative,
-) -> Option<Fitted> {
-    if !tentative.admits(waiting, index, candidate) {
-        return None;
+/// A replica that is being placed.
+pub(super) struct Asking<'a> {
+    pub(super) waiting: Waiting<'a>,
+    hash: u64,
+    suits: usize,
+    has_ports: bool,
+}
+
+impl Asking<'_> {
+    /// True if a candidate that has room and suits its specification may still not take it.
+    fn is_particular(&self) -> bool {
+        self.has_ports || !self.waiting.refused_by.is_empty() || matches!(self.waiting.replica.slot, Slot::Node(_))
     }
-    let taken = tentative.0.get(&index);
-    let room = taken.map_or(candidate.room, |t| candidate.room.minus(&t.used)).minus(&waiting.spec.reservation);
-    let all = candidate.header.allocatable;
-    let cpu = share(room.cpu_milli, all.cpu_milli);
-    let memory = share(room.memory_bytes, all.memory_bytes);
-    let planned = taken.map_or(0, |t| t.services.iter().filter(|s| **s == waiting.replica.service).count());
-    let running = candidate.services.get(&waiting.replica.service).copied().unwrap_or(0);
-    Some(Fitted {
-        node: candidate.node,
-        index,
-        rank,
-        same_service: running.saturating_add(u32::try_from(planned).unwrap_or(u32::MAX)),
-        uneven: cpu.abs_diff(memory) / 100,
-        left: cpu + memory,
-    })
 }
 
 /// Part of a whole in ten-thousandths.

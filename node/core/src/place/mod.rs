@@ -10,14 +10,14 @@ mod fit;
 pub mod rank;
 
 use alloc::vec::Vec;
-use core::cmp::Ordering;
+use core::cmp::{Ordering, Reverse};
 
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{ReplicaKey, ServiceSpec};
 
 pub use filter::{Candidate, Misfit, misfit};
-use fit::{Fitted, Tentative};
-use rank::{Rank, rank, replica_hash};
+use fit::{Asking, Fitted, Ground};
+use rank::{Rank, replica_hash};
 
 /// How many nodes compete by score. With 8, a real GPU trace allocates 95.2 % against 95.4 % for the best central policy,
 /// and 94.9 % with 300 decisions in flight on one stale view, where looking at all nodes collapses to 70 %.
@@ -37,114 +37,101 @@ pub struct Waiting<'a> {
 /// In which order waiting replicas choose: priority, most constrained first, big before small, then a stable hash.
 #[must_use]
 pub fn order(a: &Waiting<'_>, b: &Waiting<'_>) -> Ordering {
-    let key = |w: &Waiting<'_>| {
-        let fixed_ports = w.spec.ports.iter().filter(|p| p.published.is_some()).count();
-        (w.spec.priority, w.spec.constraints.len() + fixed_ports, fit::size_class(&w.spec.reservation))
-    };
-    key(b)
-        .cmp(&key(a))
-        .then_with(|| replica_hash(a.replica).cmp(&replica_hash(b.replica)))
-        .then_with(|| a.replica.cmp(b.replica))
+    order_key(a).cmp(&order_key(b))
+}
+
+/// What [`order`] sorts by; worth caching.
+#[must_use]
+pub fn order_key(waiting: &Waiting<'_>) -> impl Ord + use<> {
+    let Waiting { replica, spec, .. } = waiting;
+    let fixed_ports = spec.ports.iter().filter(|p| p.published.is_some()).count();
+    let needs = (spec.priority, spec.constraints.len() + fixed_ports, fit::size_class(&spec.reservation));
+    (Reverse(needs), replica_hash(replica), (*replica).clone())
 }
 
 /// The whole ladder of one replica: every node on which it fits now, who should claim first in front.
 #[must_use]
 pub fn ladder(waiting: &Waiting<'_>, nodes: &[Candidate<'_>]) -> Vec<NodeId> {
-    let tentative = Tentative::default();
-    let fitted = sorted(waiting, nodes, &tentative);
-    fitted.iter().map(|f| f.node).collect()
+    let mut ground = Ground::new(nodes);
+    let asking = ground.asks(waiting);
+    sorted(&asking, &ground).iter().map(|f| f.node).collect()
 }
 
 /// This node's place on a replica's ladder; none if it does not fit here.
 #[must_use]
 pub fn position(me: NodeId, waiting: &Waiting<'_>, nodes: &[Candidate<'_>]) -> Option<usize> {
-    position_with(me, waiting, nodes, &mut Tentative::default())
+    position_with(index_of(me, nodes), waiting, &mut Ground::new(nodes))
 }
 
 /// This node's place on the ladder of each waiting replica, in the given sequence (sort by [`order`] first). Each replica sees
 /// those before it as if they had gone to the head of their ladder, so that a batch spreads without talking.
 #[must_use]
 pub fn plan(me: NodeId, waiting: &[Waiting<'_>], nodes: &[Candidate<'_>]) -> Vec<Option<usize>> {
-    let mut tentative = Tentative::default();
-    waiting.iter().map(|w| position_with(me, w, nodes, &mut tentative)).collect()
+    let (mut ground, me) = (Ground::new(nodes), index_of(me, nodes));
+    waiting.iter().map(|w| position_with(me, w, &mut ground)).collect()
+}
+
+fn index_of(me: NodeId, nodes: &[Candidate<'_>]) -> Option<usize> {
+    nodes.iter().position(|c| c.node == me)
 }
 
 /// Who would own each waiting replica if everybody followed the plan; none where nothing fits.
 #[must_use]
 pub fn heads(waiting: &[Waiting<'_>], nodes: &[Candidate<'_>]) -> Vec<Option<NodeId>> {
-    let mut tentative = Tentative::default();
+    let mut ground = Ground::new(nodes);
     let mut out = Vec::with_capacity(waiting.len());
     for w in waiting {
-        let head = best_k(replica_hash(w.replica), w, nodes, &tentative).first().copied();
+        let asking = ground.asks(w);
+        let head = best_k(&asking, &ground).first().copied();
         if let Some(head) = head {
-            tentative.take(head.index, w);
+            ground.take(head.index, w);
         }
         out.push(head.map(|h| h.node));
     }
     out
 }
 
-fn position_with(
-    me: NodeId,
-    waiting: &Waiting<'_>,
-    nodes: &[Candidate<'_>],
-    tentative: &mut Tentative,
-) -> Option<usize> {
-    let hash = replica_hash(waiting.replica);
-    let best = best_k(hash, waiting, nodes, tentative);
-    let position = best.iter().position(|f| f.node == me).or_else(|| {
-        let (index, mine) = nodes.iter().enumerate().find(|(_, c)| c.node == me)?;
-        let my_rank = rank(hash, mine.hash, mine.weight);
-        tentative.admits(waiting, index, mine).then(|| count_before((my_rank, me), hash, waiting, nodes, tentative))
+fn position_with<'a>(me: Option<usize>, waiting: &Waiting<'a>, ground: &mut Ground<'a>) -> Option<usize> {
+    let asking = ground.asks(waiting);
+    let best = best_k(&asking, ground);
+    let position = best.iter().position(|f| Some(f.index) == me).or_else(|| {
+        let mine = me.filter(|index| ground.admits(&asking, *index))?;
+        Some(count_before((ground.rank(&asking, mine)?, ground.node(mine)), &asking, ground))
     });
     if let Some(head) = best.first() {
-        tentative.take(head.index, waiting);
+        ground.take(head.index, waiting);
     }
     position
 }
 
 /// How many nodes on which it fits stand before this rank. Only asked by nodes beyond the first [`K`].
-fn count_before(
-    mine: (Rank, NodeId),
-    hash: u64,
-    waiting: &Waiting<'_>,
-    nodes: &[Candidate<'_>],
-    tentative: &Tentative,
-) -> usize {
-    let before = |c: &Candidate<'_>| (rank(hash, c.hash, c.weight), c.node) < mine;
-    nodes.iter().enumerate().filter(|(i, c)| before(c) && tentative.admits(waiting, *i, c)).count()
+fn count_before(mine: (Rank, Option<NodeId>), asking: &Asking<'_>, ground: &Ground<'_>) -> usize {
+    let before = |index, rank| rank < mine.0 || (rank == mine.0 && ground.node(index) < mine.1);
+    ground.ranks(asking).filter(|(index, rank)| before(*index, *rank) && ground.admits(asking, *index)).count()
 }
 
 /// The first [`K`] by rank on which it fits, best score first.
-fn best_k(hash: u64, waiting: &Waiting<'_>, nodes: &[Candidate<'_>], tentative: &Tentative) -> Vec<Fitted> {
+fn best_k(asking: &Asking<'_>, ground: &Ground<'_>) -> Vec<Fitted> {
     let mut first: Vec<(Rank, usize)> = Vec::with_capacity(K + 1);
-    for (index, candidate) in nodes.iter().enumerate() {
-        let key = rank(hash, candidate.hash, candidate.weight);
-        if first.len() == K && first.last().is_some_and(|(worst, _)| key > *worst) {
+    let mut worst = None;
+    for (index, key) in ground.ranks(asking) {
+        if worst.is_some_and(|worst| key > worst) || !ground.admits(asking, index) {
             continue;
         }
-        if !tentative.admits(waiting, index, candidate) {
-            continue;
-        }
-        let at = first.partition_point(|(r, i)| (*r, nodes.get(*i).map(|c| c.node)) < (key, Some(candidate.node)));
+        let at = first.partition_point(|(r, i)| (*r, ground.node(*i)) < (key, ground.node(index)));
         first.insert(at, (key, index));
         first.truncate(K);
+        worst = first.get(K - 1).map(|(worst, _)| *worst);
     }
-    let mut best: Vec<Fitted> =
-        first.iter().filter_map(|(rank, i)| fit::fitted(waiting, *i, nodes.get(*i)?, *rank, tentative)).collect();
+    let mut best: Vec<Fitted> = first.iter().filter_map(|(rank, i)| ground.fitted(asking, *i, *rank)).collect();
     best.sort_unstable_by_key(Fitted::key);
     best
 }
 
-fn sorted(waiting: &Waiting<'_>, nodes: &[Candidate<'_>], tentative: &Tentative) -> Vec<Fitted> {
-    let hash = replica_hash(waiting.replica);
-    let mut best = best_k(hash, waiting, nodes, tentative);
-    let mut rest: Vec<Fitted> = nodes
-        .iter()
-        .enumerate()
-        .filter_map(|(i, c)| fit::fitted(waiting, i, c, rank(hash, c.hash, c.weight), tentative))
-        .filter(|f| best.iter().all(|b| b.node != f.node))
-        .collect();
+fn sorted(asking: &Asking<'_>, ground: &Ground<'_>) -> Vec<Fitted> {
+    let mut best = best_k(asking, ground);
+    let all = ground.ranks(asking).filter_map(|(index, rank)| ground.fitted(asking, index, rank));
+    let mut rest: Vec<Fitted> = all.filter(|f| best.iter().all(|b| b.node != f.node)).collect();
     rest.sort_unstable_by_key(|f| (f.rank, f.node));
     best.append(&mut rest);
     best

@@ -162,7 +162,7 @@ fn losing_one_node_changes_the_rank_of_no_other() {
     for n in 1..50 {
         let replica = replica(n);
         let hash = replica_hash(&replica);
-        let mut before: Vec<_> = nodes.iter().map(|c| (rank(hash, c.hash, c.weight), c.node)).collect();
+        let mut before: Vec<_> = nodes.iter().map(|c| (rank::rank(hash, c.hash, c.weight), c.node)).collect();
         before.sort_unstable();
         let waiting = Waiting { replica: &replica, spec: &spec, refused_by: &[] };
         let without: Vec<_> = nodes.iter().filter(|c| c.node != before[0].1).copied().collect();

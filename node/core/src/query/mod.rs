@@ -22,7 +22,7 @@ pub use rows::{AllocationRow, MemberCounts, NodeRow, ServiceRow, StackRow, Statu
 
 use crate::engine::Node;
 use crate::place::{self, Waiting};
-use crate::view::{AllocView, InForce};
+use crate::view::InForce;
 
 /// All nodes, in the order of their names.
 #[must_use]
@@ -63,7 +63,7 @@ pub fn services(node: &Node) -> Vec<ServiceRow> {
 
 fn service_row(node: &Node, key: &ServiceKey, force: &InForce) -> ServiceRow {
     let view = node.view();
-    let live: Vec<&AllocView> = view
+    let live: Vec<&Allocation> = view
         .of_service(key)
         .filter(|(at, _, alloc)| alloc.phase.is_live() && view.stands(*at))
         .map(|(_, _, alloc)| alloc)
@@ -117,7 +117,7 @@ pub fn allocations(node: &Node) -> Vec<AllocationRow> {
     rows.into_iter().map(|(_, row)| row).collect()
 }
 
-fn allocation_row(node: &Node, at: NodeId, id: AllocId, alloc: &AllocView) -> AllocationRow {
+fn allocation_row(node: &Node, at: NodeId, id: AllocId, alloc: &Allocation) -> AllocationRow {
     let view = node.view();
     let own = node.owned.map.get(&id).map(|own| own.record.clone());
     let record = own.or_else(|| {

@@ -1,6 +1,5 @@
 //! From a changed register to a changed world, and to what exactly changed in it.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -8,14 +7,14 @@ use dunlin_gossip::hash::hash64;
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{
-    Allocation, NodeHeader, Refusal, ReplicaKey, RevisionId, Service, ServiceKey, ServiceName, ServiceSpec,
-    StackManifest, StackName, Token, TokenId,
+    Allocation, Refusal, ReplicaKey, RevisionId, Service, ServiceKey, ServiceName, ServiceSpec, StackManifest,
+    StackName, Token, TokenId,
 };
 use dunlin_gossip::state::State;
 use dunlin_gossip::time::{Duration, Instant, Wall};
 use dunlin_gossip::wire::{Class, Kind, Record, RecordId, codec};
 
-use super::{AllocView, InForce, RefusalView, Register, View};
+use super::{InForce, RefusalView, Register, View};
 use crate::claim;
 
 /// Stamps remembered for readers of their own writes.
@@ -40,9 +39,9 @@ pub(crate) enum Change {
         /// Whose.
         node: NodeId,
         /// What it was.
-        before: Option<Box<AllocView>>,
+        before: Option<Arc<Allocation>>,
         /// What it is.
-        after: Option<Box<AllocView>>,
+        after: Option<Arc<Allocation>>,
     },
     /// A node's header came, changed or went.
     Header(NodeId),
@@ -212,8 +211,8 @@ impl View {
         let Some(node) = id.writer() else { return Change::Unreadable };
         let header = match record {
             Some(record) => {
-                let Some(header) = read::<NodeHeader>(record) else { return Change::Unreadable };
-                Some(Arc::new(header))
+                let Some(header) = record.header() else { return Change::Unreadable };
+                Some(Arc::clone(header))
             }
             None => None,
         };
@@ -228,25 +227,18 @@ impl View {
         let (Some(node), Some(alloc)) = (id.writer(), id.alloc_id()) else { return Change::Unreadable };
         let after = match record {
             Some(record) => {
-                let Some(allocation) = read::<Allocation>(record) else { return Change::Unreadable };
-                let mut view = AllocView::of(&allocation);
-                self.share_names(&mut view.replica);
-                Some(view)
+                let Some(allocation) = record.allocation() else { return Change::Unreadable };
+                Some(Arc::clone(allocation))
             }
             None => None,
         };
-        if self.allocation(node, alloc) == after.as_ref() {
-            return Change::Nothing;
-        }
         let before = self.set_allocation(node, alloc, after.clone());
-        Change::Allocation { node, before: before.map(Box::new), after: after.map(Box::new) }
-    }
-
-    /// Thousands of allocations need not each carry their service's name.
-    fn share_names(&self, replica: &mut ReplicaKey) {
-        if let Some((key, _)) = self.services.get_key_value(&replica.service) {
-            replica.service = key.clone();
-        }
+        let same = match (&before, &after) {
+            (Some(old), Some(new)) => old.acts_like(new),
+            (None, None) => true,
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        if same { Change::Nothing } else { Change::Allocation { node, before, after } }
     }
 
     fn apply_refusal(&mut self, id: &RecordId, record: Option<&Record>, now: Instant, wall: Wall) -> Change {

@@ -13,8 +13,8 @@ use dunlin_gossip::face::MemberState;
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{
-    AllocId, Allocation, Endpoint, Epoch, Mode, NodeHeader, Phase, Protocol, RefusalReason, ReplicaKey, Resources,
-    RevisionId, Service, ServiceKey, Slot, StackManifest, StackName, Token, TokenId,
+    AllocId, Allocation, Epoch, Mode, NodeHeader, Protocol, RefusalReason, ReplicaKey, Resources, RevisionId, Service,
+    ServiceKey, Slot, StackManifest, StackName, Token, TokenId,
 };
 use dunlin_gossip::time::Instant;
 
@@ -33,53 +33,6 @@ pub struct InForce {
     pub hlc: Hlc,
 }
 
-/// An allocation, without what only people read (that stays in the record).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AllocView {
-    /// Which replica.
-    pub replica: ReplicaKey,
-    /// At which revision.
-    pub revision: RevisionId,
-    /// The claim's order.
-    pub epoch: Epoch,
-    /// What counts against the node.
-    pub reservation: Resources,
-    /// Ports held on the node.
-    pub ports: Vec<(Protocol, u16)>,
-    /// Where in its life.
-    pub phase: Phase,
-    /// Whether names may point here.
-    pub ready: bool,
-    /// Whether it was ever ready.
-    pub ready_once: bool,
-    /// Where to reach it.
-    pub endpoint: Option<Endpoint>,
-}
-
-impl AllocView {
-    /// What an allocation's record says.
-    #[must_use]
-    pub fn of(allocation: &Allocation) -> Self {
-        Self {
-            replica: allocation.replica.clone(),
-            revision: allocation.revision,
-            epoch: allocation.epoch,
-            reservation: allocation.reservation,
-            ports: allocation.ports.iter().map(|p| (p.protocol, p.outer)).collect(),
-            phase: allocation.phase,
-            ready: allocation.ready,
-            ready_once: allocation.ready_once,
-            endpoint: allocation.endpoint.clone(),
-        }
-    }
-
-    /// True while its reservation counts: everything that has not ended for good.
-    #[must_use]
-    pub const fn holds_room(&self) -> bool {
-        !matches!(self.phase, Phase::Exited | Phase::Failed)
-    }
-}
-
 /// A node as it is known here.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeView {
@@ -88,7 +41,7 @@ pub struct NodeView {
     /// As membership sees it; none if it was not heard of since our boot.
     pub state: Option<MemberState>,
     /// Its allocations.
-    pub allocations: BTreeMap<AllocId, AllocView>,
+    pub allocations: BTreeMap<AllocId, Arc<Allocation>>,
     /// The sum of what they reserve.
     pub reserved: Resources,
     taken: BTreeSet<(Protocol, u16)>,
@@ -118,7 +71,7 @@ impl NodeView {
         self.services.clear();
         for alloc in self.allocations.values().filter(|a| a.holds_room()) {
             self.reserved = self.reserved.plus(&alloc.reservation);
-            self.taken.extend(alloc.ports.iter().copied());
+            self.taken.extend(alloc.ports.iter().map(|p| (p.protocol, p.outer)));
             if alloc.phase.is_live() {
                 *self.services.entry(alloc.replica.service.clone()).or_default() += 1;
             }
@@ -220,13 +173,13 @@ impl View {
     }
 
     /// All allocations of a replica, wherever, in whatever phase.
-    pub fn of_replica<'a>(&'a self, replica: &ReplicaKey) -> impl Iterator<Item = (NodeId, AllocId, &'a AllocView)> {
+    pub fn of_replica<'a>(&'a self, replica: &ReplicaKey) -> impl Iterator<Item = (NodeId, AllocId, &'a Allocation)> {
         let ids = self.replicas.get(replica).map(Vec::as_slice).unwrap_or_default();
         ids.iter().filter_map(|(node, id)| Some((*node, *id, self.allocation(*node, *id)?)))
     }
 
     /// All allocations of a service, in slot order.
-    pub fn of_service<'a>(&'a self, service: &ServiceKey) -> impl Iterator<Item = (NodeId, AllocId, &'a AllocView)> {
+    pub fn of_service<'a>(&'a self, service: &ServiceKey) -> impl Iterator<Item = (NodeId, AllocId, &'a Allocation)> {
         let first = ReplicaKey { service: service.clone(), slot: Slot::Number(0) };
         let wanted = service.clone();
         let ids = self.replicas.range(first..).take_while(move |(replica, _)| replica.service == wanted);
@@ -235,8 +188,8 @@ impl View {
 
     /// One allocation.
     #[must_use]
-    pub fn allocation(&self, node: NodeId, id: AllocId) -> Option<&AllocView> {
-        self.nodes.get(&node)?.allocations.get(&id)
+    pub fn allocation(&self, node: NodeId, id: AllocId) -> Option<&Allocation> {
+        self.nodes.get(&node)?.allocations.get(&id).map(|alloc| &**alloc)
     }
 
     /// The service of a replica, if that replica should exist now.
@@ -332,26 +285,40 @@ impl View {
     }
 
     /// Sets or removes an allocation; what it was.
-    pub(crate) fn set_allocation(&mut self, node: NodeId, id: AllocId, alloc: Option<AllocView>) -> Option<AllocView> {
-        let replica = alloc.as_ref().map(|a| a.replica.clone());
+    pub(crate) fn set_allocation(
+        &mut self,
+        node: NodeId,
+        id: AllocId,
+        alloc: Option<Arc<Allocation>>,
+    ) -> Option<Arc<Allocation>> {
         let view = self.node_mut(node);
-        let before = match alloc {
-            Some(alloc) => view.allocations.insert(id, alloc),
+        let before = match &alloc {
+            Some(alloc) => view.allocations.insert(id, Arc::clone(alloc)),
             None => view.allocations.remove(&id),
         };
+        let counts = |a: &Arc<Allocation>| (a.holds_room(), a.phase.is_live(), a.reservation);
+        let same = match (&before, &alloc) {
+            (Some(old), Some(new)) => {
+                counts(old) == counts(new) && old.ports == new.ports && old.replica == new.replica
+            }
+            (None, None) => true,
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        if same {
+            return before;
+        }
         view.sum_up();
-        let old = before.as_ref().map(|b| b.replica.clone());
-        if old != replica {
-            if let Some(old) = old
-                && let Some(ids) = self.replicas.get_mut(&old)
+        if before.as_ref().map(|old| &old.replica) != alloc.as_ref().map(|new| &new.replica) {
+            if let Some(old) = &before
+                && let Some(ids) = self.replicas.get_mut(&old.replica)
             {
                 ids.retain(|at| *at != (node, id));
                 if ids.is_empty() {
-                    self.replicas.remove(&old);
+                    self.replicas.remove(&old.replica);
                 }
             }
-            if let Some(replica) = replica {
-                let ids = self.replicas.entry(replica).or_default();
+            if let Some(new) = &alloc {
+                let ids = self.replicas.entry(new.replica.clone()).or_default();
                 ids.push((node, id));
                 ids.sort_unstable();
             }
