@@ -44,6 +44,10 @@ fn image(body: &str) -> Service {
     service(&format!("image: i\n{body}"))
 }
 
+fn process(body: &str) -> Service {
+    service(&format!("command: i\n{body}"))
+}
+
 /// The problems as `line:col: key: what`, joined by line feeds.
 fn problems(text: &str) -> String {
     let found = read(text).err().unwrap_or_default();
@@ -59,6 +63,50 @@ fn check(cases: &[(&str, &[&str])]) {
     for (body, expect) in cases {
         check_text(&wrap(&format!("image: i\n{body}")), expect);
     }
+}
+
+/// The same of a service without an image.
+fn check_process(cases: &[(&str, &[&str])]) {
+    for (body, expect) in cases {
+        check_text(&wrap(&format!("command: i\n{body}")), expect);
+    }
+}
+
+#[test]
+fn what_containers_cannot_have_yet_is_refused_by_name() {
+    check(&[
+        (
+            "healthcheck: {test: [CMD, curl, x]}",
+            &["4:18: services.s.healthcheck: commands are not run inside containers yet"],
+        ),
+        (
+            "deploy: {resources: {limits: {memory: 1g}}}",
+            &["4:34: services.s.deploy.resources.limits: limits of containers are not enforced yet"],
+        ),
+    ]);
+    assert_eq!(image("deploy: {resources: {reservations: {memory: 1g}}}").spec.reservation.memory_bytes, 1 << 30);
+}
+
+#[test]
+fn a_port_told_by_the_node_is_not_said_otherwise() {
+    check_process(&[
+        (
+            "environment: {PORT: 3000}\nports: [3000]",
+            &["4:19: services.s.environment.PORT: PORT tells a process the port that its node chose"],
+        ),
+        (
+            "environment: [PORT=3000]\nports: ['8080:8080']",
+            &["4:19: services.s.environment[0]: PORT tells a process its published port, which is 8080"],
+        ),
+        (
+            "environment: {PORT_my_api: 1}\nports: [{name: my-api}]",
+            &["4:19: services.s.environment.PORT_my_api: PORT_my_api tells a process the port"],
+        ),
+    ]);
+    let port = |service: Service| service.spec.environment["PORT"].clone();
+    assert_eq!(port(process("environment: {PORT: 8080}\nports: ['8080:8080']")), "8080", "the same");
+    assert_eq!(port(process("environment: {PORT: 3000}")), "3000", "nothing is published, nothing is told");
+    assert_eq!(port(image("environment: {PORT: 3000}\nports: ['8080:3000']")), "3000", "a container's own");
 }
 
 fn check_text(text: &str, expect: &[&str]) {
@@ -98,8 +146,8 @@ fn a_whole_file() {
     assert_eq!(web.spec.restart.window, Duration::from_secs(120));
     assert_eq!(web.spec.stop.signal, "SIGQUIT");
     assert_eq!(web.spec.stop.grace, Duration::from_secs(90));
-    assert_eq!(web.spec.reservation, Resources { cpu_milli: 250, memory_bytes: 512 << 20 });
-    assert_eq!(web.spec.limits, Resources { cpu_milli: 1_500, memory_bytes: 512 << 20 });
+    let memory_bytes = Resources::DEFAULT_REQUEST.memory_bytes;
+    assert_eq!(web.spec.reservation, Resources { cpu_milli: 250, memory_bytes });
     let zone = Constraint { attribute: "node.labels.zone".into(), op: ConstraintOp::NotEqual, value: "b".into() };
     assert_eq!(web.spec.constraints, [zone]);
     assert_eq!((web.spec.priority, web.spec.prefer), (10, Prefer::New));
@@ -109,6 +157,7 @@ fn a_whole_file() {
         HealthCheck { probe, interval: seconds(1), timeout: seconds(2), retries: 3, start_period: Duration::ZERO };
     assert_eq!(web.spec.health, Some(health));
     assert_eq!(argv(by_name["worker"]), ["/usr/bin/worker", "--queue", "mail jobs"]);
+    assert_eq!(by_name["worker"].spec.limits, Resources { cpu_milli: 1_500, memory_bytes: 512 << 20 });
     assert_eq!(by_name["agent"].mode, Mode::Global);
     assert_eq!(by_name["cache"].spec.environment["LOG"], "debug", "merged from the anchor");
     let warned: Vec<u32> = project.warnings.iter().map(|w| w.line).collect();
@@ -127,7 +176,7 @@ fn defaults() {
     assert_eq!((spec.priority, spec.prefer), (0, Prefer::Ready));
     assert!(spec.health.is_none() && spec.ports.is_empty() && spec.environment.is_empty());
     assert_eq!(image("").mode, Mode::Replicated(1));
-    let only_memory = image("deploy: {resources: {limits: {memory: 1g}}}").spec;
+    let only_memory = process("deploy: {resources: {limits: {memory: 1g}}}").spec;
     assert_eq!(only_memory.reservation, Resources { cpu_milli: 100, memory_bytes: 1 << 30 });
     assert_eq!(only_memory.limits, Resources { cpu_milli: 0, memory_bytes: 1 << 30 });
 }
@@ -267,7 +316,8 @@ fn ports_of_processes() {
 
 #[test]
 fn health() {
-    let probe = |body: &str| image(body).spec.health.map(|h| h.probe);
+    let probe = |body: &str| process(body).spec.health.map(|h| h.probe);
+    let inside = |body: &str| image(body).spec.health.map(|h| h.probe);
     let command = |words: &[&str]| Some(Probe::Command(words.iter().map(ToString::to_string).collect()));
     assert_eq!(probe("healthcheck: {test: curl -f x || exit 1}"), command(&["/bin/sh", "-c", "curl -f x || exit 1"]));
     assert_eq!(probe("healthcheck: {test: [CMD, curl, x]}"), command(&["curl", "x"]));
@@ -275,16 +325,17 @@ fn health() {
     assert_eq!(probe("healthcheck: {test: [NONE]}"), None);
     assert_eq!(probe("healthcheck: {disable: true}"), None);
     let times =
-        image("healthcheck: {test: x, interval: 1m30s, timeout: 500ms, retries: 5, start_period: 0s}").spec.health;
+        process("healthcheck: {test: x, interval: 1m30s, timeout: 500ms, retries: 5, start_period: 0s}").spec.health;
     let times = times.expect("a check");
     assert_eq!((times.interval.as_secs(), times.timeout.as_millis(), times.retries), (90, 500, 5));
     let http = |port: &str| Some(Probe::Http { port: port.into(), path: "/".into() });
     assert_eq!(probe("ports: ['9090']\nx-dunlin: {healthcheck: {http: {path: /}}}"), http("http"));
     assert_eq!(probe("ports: ['90', '91']\nx-dunlin: {healthcheck: {http: {port: 91, path: /}}}"), http("91"));
-    assert_eq!(probe("ports: ['8080:80']\nx-dunlin: {healthcheck: {http: {port: 80, path: /}}}"), http("http"));
+    assert_eq!(inside("ports: ['8080:80']\nx-dunlin: {healthcheck: {http: {port: 80, path: /}}}"), http("http"));
     assert_eq!(probe("ports: ['22']\nx-dunlin: {healthcheck: {tcp: }}"), Some(Probe::Tcp { port: "22".into() }));
     assert_eq!(probe("ports: ['22']\nx-dunlin: {healthcheck: {tcp: {}}}"), Some(Probe::Tcp { port: "22".into() }));
-    check(&[
+    assert_eq!(inside("healthcheck: {disable: true}"), None);
+    check_process(&[
         (
             "healthcheck: {test: [curl, x]}",
             &["4:25: services.s.healthcheck.test: a test begins with CMD, CMD-SHELL or NONE"],
@@ -418,7 +469,7 @@ fn deploys() {
         let expect = format!("7:13: services.s.deploy.placement.constraints[0]: {what}");
         check(&[(&constraint(text), &[&expect])]);
     }
-    check(&[
+    check_process(&[
         ("deploy: {replicas: 10001}", &["4:24: services.s.deploy.replicas: 10001 is not between 0 and 10000"]),
         ("deploy: {replicas: -1}", &["4:24: services.s.deploy.replicas: expected a whole number, found the number -1"]),
         (

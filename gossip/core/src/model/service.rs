@@ -136,6 +136,15 @@ pub struct PortSpec {
     pub protocol: Protocol,
 }
 
+impl PortSpec {
+    /// The variable that tells a workload its port of this name: `PORT_` and the name, with `_` for what a shell would
+    /// not accept.
+    #[must_use]
+    pub fn variable(name: &str) -> String {
+        "PORT_".chars().chain(name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })).collect()
+    }
+}
+
 /// How to tell that a replica is well.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HealthCheck {

@@ -36,7 +36,7 @@ pub(crate) fn deploy(service: &Fields<'_>, log: &mut Log<'_>) -> Deploy {
     let restart = service.get("restart").and_then(|v| restart(v, log));
     let fields = service.get("deploy").and_then(|v| Fields::read(&schema::DEPLOY, v, log));
     let get = |key: &str| fields.as_ref().and_then(|f| f.get(key));
-    let (reservation, limits) = resources(get("resources"), log);
+    let (reservation, limits) = resources(get("resources"), service.get("image").is_some(), log);
     Deploy {
         mode: mode(get("mode"), get("replicas"), log),
         reservation,
@@ -88,11 +88,15 @@ impl Given {
 }
 
 /// Reservation and limits. A reservation that is not given is the limit, else the default of that resource.
-fn resources(value: Option<&Value<'_>>, log: &mut Log<'_>) -> (Resources, Resources) {
+fn resources(value: Option<&Value<'_>>, in_container: bool, log: &mut Log<'_>) -> (Resources, Resources) {
     let fields = value.and_then(|v| Fields::read(&schema::RESOURCES, v, log));
     let block = |key: &str| fields.as_ref().and_then(|f| f.get(key));
     let limit_fields = block("limits").and_then(|v| Fields::read(&schema::LIMITS, v, log));
     let reserve_fields = block("reservations").and_then(|v| Fields::read(&schema::RESERVATIONS, v, log));
+    if let (true, Some(at)) = (in_container, block("limits")) {
+        let remedy = "remove it; 'reservations' decide where a container fits";
+        at.error(log, "limits of containers are not enforced yet", remedy);
+    }
     let limits = limit_fields.as_ref().map(|f| Given::read(f, log)).unwrap_or_default();
     let reserved = reserve_fields.as_ref().map(|f| Given::read(f, log)).unwrap_or_default();
     if let Some(fields) = &limit_fields {

@@ -4,6 +4,9 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 
+use dunlin_gossip::model::PortSpec;
+
+use super::ports::Port;
 use crate::interpolate::Variables;
 use crate::problem::{Log, Mark};
 use crate::tree::Kind;
@@ -13,8 +16,19 @@ const FORMS: &str = "write 'NAME: value' lines, or '- NAME=value' items";
 /// Prefix of the variables that a node sets itself.
 const RESERVED: &str = "DUNLIN_";
 
-/// The variables that a service sets.
-pub(crate) fn environment(value: &Value<'_>, given: Variables<'_>, log: &mut Log<'_>) -> BTreeMap<String, String> {
+/// What the node tells a process about its ports: each variable with the port, if that is fixed.
+pub(crate) fn told(ports: &[Port]) -> BTreeMap<String, Option<u16>> {
+    let first = ports.first().map(|port| ("PORT".to_string(), port.spec.published));
+    first.into_iter().chain(ports.iter().map(|p| (PortSpec::variable(&p.spec.name), p.spec.published))).collect()
+}
+
+/// The variables that a service sets. What the node tells it (`told`) may be said as well, but not otherwise.
+pub(crate) fn environment(
+    value: &Value<'_>,
+    given: Variables<'_>,
+    told: &BTreeMap<String, Option<u16>>,
+    log: &mut Log<'_>,
+) -> BTreeMap<String, String> {
     let mut found: BTreeMap<String, String> = BTreeMap::new();
     let mut seen: BTreeMap<String, Mark> = BTreeMap::new();
     let mut add = |name: &str, text: Option<&str>, at: &Value<'_>, mark: Mark, log: &mut Log<'_>| {
@@ -26,6 +40,11 @@ pub(crate) fn environment(value: &Value<'_>, given: Variables<'_>, log: &mut Log
             log.error(mark, &at.path, what, "keep one of the two");
         }
         if let Some(text) = text.map(ToString::to_string).or_else(|| given(name)) {
+            if let Some(port) = told.get(name)
+                && port.is_none_or(|port| text != port.to_string())
+            {
+                contradicts(name, *port, at, mark, log);
+            }
             found.insert(name.into(), text);
         }
     };
@@ -52,6 +71,21 @@ pub(crate) fn environment(value: &Value<'_>, given: Variables<'_>, log: &mut Log
         Kind::Scalar(_) => value.wrong(log, "a mapping or a list", FORMS),
     }
     found
+}
+
+/// A process that listens elsewhere than where its node tells others to look for it would be reachable by nobody.
+fn contradicts(name: &str, port: Option<u16>, at: &Value<'_>, mark: Mark, log: &mut Log<'_>) {
+    let (what, remedy) = match port {
+        Some(port) => (
+            format!("{name} tells a process its published port, which is {port}"),
+            format!("remove it, or publish the port that the process listens on in place of {port}"),
+        ),
+        None => (
+            format!("{name} tells a process the port that its node chose"),
+            "remove it and listen on that port, or publish a fixed one as in \"8080:8080\"".to_string(),
+        ),
+    };
+    log.error(mark, &at.path, what, remedy);
 }
 
 fn is_good_name(name: &str, at: &Value<'_>, mark: Mark, log: &mut Log<'_>) -> bool {

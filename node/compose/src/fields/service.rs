@@ -1,5 +1,6 @@
 //! One service: each theme is read on its own, then what belongs together is held against each other.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -49,12 +50,17 @@ pub(crate) fn service(member: &Member<'_>, given: Variables<'_>, log: &mut Log<'
     if let (Some(_), Some(at)) = (fields.get("healthcheck"), dunlin_check) {
         at.error(log, "the service has two health checks", "keep one of 'healthcheck' and 'x-dunlin.healthcheck'");
     }
-    let environment = fields.get("environment").map(|v| environment::environment(v, given, log)).unwrap_or_default();
+    let told = if context.is_exec { environment::told(&ports) } else { BTreeMap::new() };
+    let environment = fields.get("environment").map(|v| environment::environment(v, given, &told, log));
     let deploy = deploy::deploy(&fields, log);
     let stop = workload::stop(&fields, log);
+    if let (Some(at), Some(_), Some(_)) = (fields.get("healthcheck"), &compose_check, fields.get("image")) {
+        let remedy = "try a port from outside with x-dunlin.healthcheck, by 'http' or 'tcp'";
+        at.error(log, "commands are not run inside containers yet, so this check cannot be made", remedy);
+    }
     let spec = ServiceSpec {
         workload: workload?,
-        environment,
+        environment: environment.unwrap_or_default(),
         ports: ports.iter().map(|p| p.spec.clone()).collect(),
         health: dunlin.health.or(compose_check),
         restart: deploy.restart,

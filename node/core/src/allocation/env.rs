@@ -3,9 +3,10 @@
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 
-use dunlin_gossip::model::{AllocId, Allocation, NodeHeader, ServiceSpec, Workload};
+use dunlin_gossip::model::{AllocId, Allocation, NodeHeader, PortSpec, ServiceSpec, Workload};
 
-/// All of it: the author's variables, then ours, which win.
+/// All of it: the author's variables, then ours, which win. Only the ports of a container are the author's to name: they
+/// are its own behind the published ones, and its image may expect other words for them.
 pub(crate) fn environment(
     id: AllocId,
     record: &Allocation,
@@ -24,19 +25,17 @@ pub(crate) fn environment(
     set("DUNLIN_EPOCH", record.epoch.0.to_string());
     set("DUNLIN_ADDRESS", header.service_address.to_string());
     for (index, port) in record.ports.iter().enumerate() {
-        let number = match spec.workload {
-            Workload::Exec(_) => port.outer,
-            Workload::Docker(_) => port.inner,
-        };
-        if index == 0 {
-            set("PORT", number.to_string());
+        let first = (index == 0).then(|| "PORT".to_string());
+        for variable in first.into_iter().chain([PortSpec::variable(&port.name)]) {
+            match spec.workload {
+                Workload::Exec(_) => {
+                    env.insert(variable, port.outer.to_string());
+                }
+                Workload::Docker(_) => {
+                    env.entry(variable).or_insert_with(|| port.inner.to_string());
+                }
+            }
         }
-        set(&alloc::format!("PORT_{}", variable(&port.name)), number.to_string());
     }
     env
-}
-
-/// A port's name as part of a variable's: what a shell would not accept becomes `_`.
-fn variable(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
