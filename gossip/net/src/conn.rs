@@ -25,6 +25,8 @@ pub(crate) enum Closing {
     Idle,
     /// Turned away.
     Refused,
+    /// The caller shows the keys of the node that it called: two agents run on copies of one data directory.
+    Twin,
 }
 
 impl Closing {
@@ -36,6 +38,7 @@ impl Closing {
             Self::Protocol => 3,
             Self::Idle => 4,
             Self::Refused => 5,
+            Self::Twin => 6,
         })
     }
 

@@ -210,6 +210,17 @@ impl Net {
         }
     }
 
+    /// True if another agent with this node's own keys answers at an address: one of the two runs on a copy of the other's
+    /// data directory. False as well if nobody answers within a second. The own entry must be in the book here and there.
+    pub async fn has_twin_at(&self, address: SocketAddr) -> bool {
+        let inner = &self.inner;
+        let attempt = async {
+            let connection = inner.connect_to(inner.me, address, DIAL_ONE).await?;
+            Ok::<_, String>(serve::meets_twin(&connection, inner.generation).await)
+        };
+        matches!(tokio::time::timeout(DIAL_ONE, attempt).await, Ok(Ok(true)))
+    }
+
     /// Queues a frame. Unknown links are ignored: their `LinkDown` is on its way.
     pub fn send_frame(&self, link: LinkId, bytes: Arc<[u8]>, class: FrameClass) {
         let found = self.inner.tables().links.get(&link).map(Arc::clone);

@@ -119,8 +119,8 @@ async fn stream_head(inner: Arc<Inner>, conn: Arc<Conn>, mut send: SendStream, m
             inner.emit(NetEvent::Request { peer: conn.peer, header, send, recv }).await;
         }
         Head::Link(generation) => {
-            if conn.peer == inner.me && generation == inner.generation {
-                return Closing::Refused.close(&conn.quinn, "you have dialled yourself");
+            if conn.peer == inner.me {
+                return turn_away_self(&inner, &conn, generation);
             }
             if conn.linked.swap(true, Ordering::Relaxed) {
                 return Closing::Protocol.close(&conn.quinn, "a second link on one connection");
@@ -131,6 +131,28 @@ async fn stream_head(inner: Arc<Inner>, conn: Arc<Conn>, mut send: SendStream, m
             }
         }
     }
+}
+
+/// Somebody with our own keys dialled us: we ourselves, or an agent on a copy of our data directory, which must not go on.
+fn turn_away_self(inner: &Inner, conn: &Conn, generation: Generation) {
+    if generation == inner.generation {
+        return Closing::Refused.close(&conn.quinn, "you have dialled yourself");
+    }
+    Closing::Twin.close(&conn.quinn, "an agent with these keys runs here");
+    let why = "an agent with this node's keys runs there too, on a copy of this data directory; stop it";
+    inner.packets.reporter.rejected(conn.quinn.remote_address(), why);
+}
+
+/// True if whom we called runs with our own keys and is not ourselves.
+pub(crate) async fn meets_twin(connection: &Connection, mine: Generation) -> bool {
+    // What the stream says does not matter: the answer is how the other side closes.
+    if let Ok((mut send, _recv)) = connection.open_bi().await
+        && send.write_all(&greeting(mine)).await.is_ok()
+    {
+        let closed = connection.closed().await;
+        return matches!(closed, ConnectionError::ApplicationClosed(close) if close.error_code == Closing::Twin.code());
+    }
+    false
 }
 
 fn greeting(generation: Generation) -> [u8; 10] {

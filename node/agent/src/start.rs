@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use dunlin_core::Node;
-use dunlin_core::face::{EventKind, NodeConfig, Outputs};
+use dunlin_core::face::{EventKind, NodeConfig, Output, Outputs};
 use dunlin_dns::DnsError;
-use dunlin_gossip::face::{Boot, NoticeLevel};
+use dunlin_gossip::face::{Boot, GossipEvent, GossipOutput, NoticeLevel, PeerChange};
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{NodeHeader, NodeName, RosterEntry};
 use dunlin_gossip::rng::Seed;
@@ -67,6 +67,14 @@ pub enum AgentError {
         what: &'static str,
         /// Why.
         source: std::io::Error,
+    },
+    /// Two agents run on copies of one data directory.
+    #[error("an agent with the keys of this node runs at {at}, so that {} is a copy of its data directory; stop that agent for good, or join this host as a node of its own with an empty --data-dir", .data.display())]
+    Clone {
+        /// Where the other one answers.
+        at: SocketAddr,
+        /// The data directory here.
+        data: std::path::PathBuf,
     },
     /// The core says that this agent must not go on.
     #[error("the agent stops: {0}")]
@@ -139,6 +147,9 @@ async fn agent(settings: &Settings) -> Result<Ended, AgentError> {
         Sources { net: net_queue, drivers: driver_queue, calls, disk: disk.progress(), terminate, interrupt };
     let skipped = loaded.skipped.clone();
     let (node, first) = core(settings, &membership, &drivers, loaded, at, seed);
+    // Before anything is sent: peers who hear of a newer boot would make the other agent believe that its disk is old.
+    let elsewhere = own_addresses(&net, &first, membership.keys.id(), at);
+    refuse_clone(settings, &net, &elsewhere).await?;
     let mut agent = Agent::new(Parts { membership, net, disk, drivers, names }, node, first);
     for what in skipped {
         let text = format!("an unreadable entry of the state file was left out: {what}");
@@ -149,9 +160,14 @@ async fn agent(settings: &Settings) -> Result<Ended, AgentError> {
 
     let end = agent.run(&mut sources).await;
     api.stop();
+    let clone = match &end {
+        End::DiskIsOld(_) => refuse_clone(settings, &agent.net, &elsewhere).await,
+        End::Stopped | End::Fatal(_) => Ok(()),
+    };
     agent.net.close().await;
     agent.names.stop().await;
     drop(agent.disk);
+    clone?;
     match end {
         End::Stopped => Ok(Ended::Stopped),
         End::Fatal(text) => Err(AgentError::Fatal(text)),
@@ -184,12 +200,7 @@ fn core(
         version: env!("CARGO_PKG_VERSION").into(),
         adopted: Vec::new(),
     };
-    let config = NodeConfig {
-        me,
-        cluster: membership.credentials.cluster,
-        header,
-        port_range: settings.ports.clone(),
-    };
+    let config = NodeConfig { me, cluster: membership.credentials.cluster, header, port_range: settings.ports.clone() };
     let boot = Boot { records: loaded.records, first: loaded.first, generation: loaded.generation };
     let mut out = Outputs::default();
     let node = Node::new(config, boot, seed, clock::now(), clock::wall(), &mut out);
@@ -202,6 +213,30 @@ fn own_name(records: &[Record], me: NodeId) -> Option<NodeName> {
     let header = of(RecordId::header(me)).and_then(|r| codec::decode::<NodeHeader>(r.payload()?).ok());
     let entry = || of(RecordId::roster(me)).and_then(|r| codec::decode::<RosterEntry>(r.payload()?).ok());
     header.map(|h| h.name).or_else(|| entry().map(|e| e.name))
+}
+
+/// Where this node was reached in earlier boots and is not now, as the disk says. Enters the node into its own book, which
+/// is what lets two agents with the same keys recognise each other.
+fn own_addresses(net: &Net, first: &Outputs, me: NodeId, at: SocketAddr) -> Vec<SocketAddr> {
+    let mine =
+        first.list.iter().find_map(|output| match output {
+            Output::Gossip(GossipOutput::Event(GossipEvent::Peer(
+                change @ PeerChange::Admitted { entry, addresses },
+            ))) if entry.node == me => Some((change, addresses)),
+            _ => None,
+        });
+    let Some((change, addresses)) = mine else { return Vec::new() };
+    net.peer(change);
+    addresses.iter().copied().filter(|address| *address != at).collect()
+}
+
+async fn refuse_clone(settings: &Settings, net: &Net, elsewhere: &[SocketAddr]) -> Result<(), AgentError> {
+    for address in elsewhere {
+        if net.has_twin_at(*address).await {
+            return Err(AgentError::Clone { at: *address, data: settings.data_dir.clone() });
+        }
+    }
+    Ok(())
 }
 
 async fn first_seed(settings: &Settings) -> Option<SocketAddr> {

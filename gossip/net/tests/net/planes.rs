@@ -306,7 +306,10 @@ async fn dialling_oneself_is_told_from_a_clone() {
     let mut clone = start(a.keys.clone(), a.credentials.clone(), loopback(4), 2).await;
     clone.net.peer(&a.admitted());
     clone.net.dial(a.id());
-    assert_eq!(clone.link_up().await.1, a.id());
+    assert!(clone.link_down().await.1.contains("runs here"));
+    assert!(clone.net.has_twin_at(a.net.local_addr()).await);
+    assert!(!clone.net.has_twin_at(clone.net.local_addr()).await, "oneself is no twin");
+    assert!(!clone.net.has_twin_at(loopback(9)).await, "nobody is no twin");
 }
 
 #[tokio::test]
