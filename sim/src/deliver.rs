@@ -278,19 +278,16 @@ impl World {
         match change {
             NameChange::Service { service, instances } => {
                 let now = instances.iter().map(|i| (i.slot, i.node)).collect();
-                self.hosts[no as usize].names.insert(service.clone(), now);
+                self.hosts[no as usize].names.set(&service, now);
                 self.answers_changed(no, &service);
                 p8_honest_names::check(self, no, &service);
             }
             NameChange::Places { service, places, instances } => {
-                let Some(now) = self.hosts[no as usize].names.get_mut(&service) else {
-                    return self
-                        .violation("names", format!("host {no} tells of places of {service}, unknown to names"));
-                };
-                for place in &places {
-                    now.remove(place);
+                let present = instances.iter().map(|i| (i.slot, i.node));
+                if !self.hosts[no as usize].names.change(&service, &places, present) {
+                    let detail = format!("host {no} tells of places of {service}, unknown to names");
+                    return self.violation("p8-honest-names", detail);
                 }
-                now.extend(instances.iter().map(|i| (i.slot, i.node)));
                 self.answers_changed(no, &service);
                 p8_honest_names::check_places(self, no, &service, &places);
             }
@@ -304,7 +301,7 @@ impl World {
 
     fn answers_changed(&mut self, no: HostNo, service: &ServiceKey) {
         let Self { truth, hosts, now, .. } = self;
-        let answers = hosts[no as usize].names.get(service);
+        let answers = hosts[no as usize].names.of(service);
         let ids = |host: HostNo| hosts[host as usize].id;
         truth
             .names_changed(*now, no, service, |slot, host| answers.is_some_and(|set| set.contains(&(slot, ids(host)))));

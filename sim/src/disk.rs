@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use dunlin_gossip::face::{Boot, PersistOp, PersistSeq};
-use dunlin_gossip::id::Generation;
+use dunlin_gossip::id::{Generation, NodeId};
 use dunlin_gossip::rng::Rng;
 use dunlin_gossip::time::Wall;
 use dunlin_gossip::wire::Record;
@@ -68,7 +68,13 @@ impl Image {
         let first = self.generation.is_none();
         let generation = Generation::next(self.generation, wall.0);
         self.generation = Some(generation);
-        Boot { records: self.records(), first, generation }
+        Boot { records: self.records(), first, generation, alive: Vec::new() }
+    }
+
+    /// What a process starts from that takes over from another of the same boot.
+    pub(crate) fn take_over(&mut self, generation: Generation, alive: Vec<(NodeId, Generation)>) -> Boot {
+        self.generation = Some(generation);
+        Boot { records: self.records(), first: false, generation, alive }
     }
 
     /// True if the other does not hold the same.
@@ -158,7 +164,6 @@ impl Disk {
 mod tests {
     use super::*;
     use dunlin_gossip::hlc::Hlc;
-    use dunlin_gossip::id::NodeId;
     use dunlin_gossip::rng::Seed;
     use dunlin_gossip::wire::{RecordId, Stamp};
 

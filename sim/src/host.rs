@@ -7,10 +7,11 @@ use dunlin_core::Node;
 use dunlin_core::face::NodeConfig;
 use dunlin_gossip::hash::mix;
 use dunlin_gossip::id::{ClusterId, NodeId};
-use dunlin_gossip::model::{DriverKind, NodeHeader, NodeName, Platform, Resources, RosterEntry, ServiceKey, Slot};
+use dunlin_gossip::model::{DriverKind, NodeHeader, NodeName, Platform, Resources, RosterEntry};
 use dunlin_gossip::rng::{Rng, Seed};
 use dunlin_gossip::time::Wall;
 
+use crate::answers::Answers;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::net::HostNo;
@@ -39,7 +40,7 @@ pub(crate) struct Host {
     /// True once it has a roster to start with.
     pub(crate) is_admitted: bool,
     /// Where the instances run that its names answer with now.
-    pub(crate) names: BTreeMap<ServiceKey, BTreeSet<(Slot, NodeId)>>,
+    pub(crate) names: Answers,
     pub(crate) links: BTreeSet<u64>,
     /// The earliest deadline event in the queue.
     pub(crate) armed: Option<Nanos>,
@@ -71,7 +72,7 @@ impl Host {
             power: 0,
             is_on: true,
             is_admitted: false,
-            names: BTreeMap::new(),
+            names: Answers::default(),
             links: BTreeSet::new(),
             armed: None,
             paused_until: 0,

@@ -12,6 +12,7 @@
 //! `fault`, `truth`, `invariant`, [`scenario`], [`cli`].
 #![forbid(unsafe_code)]
 
+mod answers;
 pub mod cli;
 mod clock;
 mod deliver;

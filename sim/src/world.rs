@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dunlin_core::Node;
 use dunlin_core::face::{DriverEvent, Input, Outputs};
-use dunlin_gossip::face::GossipInput;
+use dunlin_gossip::face::{Boot, GossipInput};
 use dunlin_gossip::hash::mix;
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::{Actor, ClusterId, Generation, NodeId};
@@ -96,6 +96,21 @@ impl World {
                     self.queue.push(at, Event::AgentStarts { host: host.no, power: 0 });
                 }
             }
+            Start::Joined => {
+                let mut base = self.roster(self.hosts.len());
+                for host in &self.hosts {
+                    let record = self.joined_header(host);
+                    base.insert(record.slot(), record);
+                }
+                let base = Arc::new(base);
+                for host in &mut self.hosts {
+                    host.disk.image = Image::with(Arc::clone(&base));
+                    host.is_admitted = true;
+                    // Before the first probe of any of them.
+                    let at = host.rng.below(200 * MS);
+                    self.queue.push(at, Event::AgentStarts { host: host.no, power: 0 });
+                }
+            }
             Start::Cold { within } => {
                 let base = Arc::new(self.roster(1));
                 for host in &mut self.hosts {
@@ -108,6 +123,28 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The boot in which a host has been running when the world begins.
+    fn joined_boot(host: &Host) -> Generation {
+        Generation::next(None, host.clock.wall(0).0)
+    }
+
+    fn joined_header(&self, host: &Host) -> Record {
+        let header = codec::encode(&host.config(self.cluster).header);
+        let stamp = Stamp::Sequence { generation: Self::joined_boot(host), sequence: 1 };
+        Record::write(RecordId::header(host.id), stamp, Hlc::from_wall(host.clock.wall(0)), Some(&header))
+    }
+
+    /// What an agent starts from.
+    fn boot(&mut self, no: HostNo) -> Boot {
+        let wall = self.hosts[no as usize].clock.wall(self.now);
+        if self.scenario.start == Start::Joined && self.hosts[no as usize].boot == 1 {
+            let alive = self.hosts.iter().map(|host| (host.id, Self::joined_boot(host))).collect();
+            let host = &mut self.hosts[no as usize];
+            return host.disk.image.take_over(Self::joined_boot(host), alive);
+        }
+        self.hosts[no as usize].disk.image.boot(wall)
     }
 
     /// The roster records of the first so many hosts, by slot.
@@ -249,7 +286,8 @@ impl World {
         }
         host.boot += 1;
         let (now, wall) = (host.clock.local(self.now), host.clock.wall(self.now));
-        let boot = host.disk.image.boot(wall);
+        let boot = self.boot(no);
+        let host = &mut self.hosts[no as usize];
         let seed = self.seed.split("node").nth(u64::from(no)).nth(u64::from(host.boot));
         let node = Node::new(host.config(self.cluster), boot, seed, now, wall, &mut self.outputs);
         host.node = Some(Box::new(node));
@@ -309,8 +347,7 @@ impl World {
     pub(crate) fn process_ended(&mut self, no: HostNo, replica: &ReplicaKey, alloc: AllocId, why: &str) {
         self.truth.ended(self.now, replica, alloc, why);
         let id = self.hosts[no as usize].id;
-        let answers =
-            |host: &&Host| host.names.get(&replica.service).is_some_and(|places| places.contains(&(replica.slot, id)));
+        let answers = |host: &&Host| host.names.has(replica, id);
         let answering: BTreeSet<HostNo> = self.hosts.iter().filter(answers).map(|host| host.no).collect();
         self.truth.stale_names(self.now, replica, no, answering);
     }

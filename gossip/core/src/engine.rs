@@ -200,7 +200,12 @@ impl Gossip {
             engine.catching = Catching::Copy { from: None };
             engine.state.begin_first_copy();
         }
-        engine.introduce(out);
+        if boot.alive.is_empty() {
+            engine.introduce(out);
+        } else {
+            engine.membership.take_over(now, &boot.alive);
+            engine.caught_up(None, out);
+        }
         engine.finish(wall, out);
         engine
     }

@@ -326,6 +326,9 @@ pub struct Boot {
     pub first: bool,
     /// The generation of this boot, on disk before anything is sent.
     pub generation: Generation,
+    /// Members that an earlier process of this very boot held alive when it handed over to this one; empty after any other
+    /// start. With it, what is on disk counts as synced, and nobody needs to be introduced.
+    pub alive: Vec<(NodeId, Generation)>,
 }
 
 /// Outputs in the order in which they arose; reused between calls.

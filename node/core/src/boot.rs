@@ -152,9 +152,16 @@ impl Node {
         }
     }
 
-    /// Puts our header into the next batch.
+    /// Puts our header into the next batch, unless this boot has said all that before.
     pub(crate) fn stage_header(&mut self) {
+        let id = RecordId::header(self.me);
         let header: &NodeHeader = &self.config.header;
-        self.owned.staged.insert(RecordId::header(self.me), Some(codec::encode(header)));
+        let said = self.gossip.state().value(&id).filter(|record| {
+            let is_of_this_boot = record.author().is_some_and(|author| author.generation == self.gossip.generation());
+            is_of_this_boot && record.header().is_some_and(|said| **said == *header)
+        });
+        if said.is_none() {
+            self.owned.staged.insert(id, Some(codec::encode(header)));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One checker a promise, each reading the world's truth; a node's own opinion counts only where the promise is about it.
 //!
-//! P4 and P8 hold at every moment. P1, P3 and P5 are *eventually* promises: once faults and writes have ended, they must
-//! hold within the scenario's `settle` and hold at its end. P2 is judged at the end.
+//! P4 and P8 hold at every moment. P1, P3, P5 and the wholeness of names are *eventually* promises: once faults and writes
+//! have ended, they must hold within the scenario's `settle` and hold at its end. P2 is judged at the end.
 
 pub(crate) mod p1_convergence;
 pub(crate) mod p2_durability;
@@ -60,7 +60,7 @@ impl Checks {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         let quiet_from = scenario.quiet_from();
         let start = match scenario.start {
-            Start::Warm => 0,
+            Start::Warm | Start::Joined => 0,
             Start::Cold { within } => within,
         };
         Self {
@@ -147,7 +147,8 @@ impl World {
     fn settled(&self) -> Result<(), Broken> {
         p1_convergence::check(self)?;
         p3_progress::check(self)?;
-        p5_one_claim::check(self)
+        p5_one_claim::check(self)?;
+        p8_honest_names::are_whole(self)
     }
 
     /// The last judgement.

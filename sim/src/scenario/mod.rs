@@ -66,8 +66,11 @@ pub struct Scenario {
 /// How the hosts begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Start {
-    /// All are rostered and have each other's entries on disk.
+    /// All are rostered and have each other's entries on disk; their agents boot at about the same moment.
     Warm,
+    /// They have been running for long: each holds every other alive, and its header. Their agents take over from earlier
+    /// ones of the same boot; links are the first thing that they make.
+    Joined,
     /// One begins; the others are admitted by it, one after the other, within this time.
     Cold {
         /// From the first to the last admission.
@@ -185,7 +188,7 @@ impl Scenario {
         };
         let steps = self.timeline.iter().map(end_of).max().unwrap_or(0);
         match self.start {
-            Start::Warm => steps,
+            Start::Warm | Start::Joined => steps,
             Start::Cold { within } => steps.max(within),
         }
     }

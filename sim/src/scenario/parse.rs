@@ -54,12 +54,13 @@ fn small(value: &Value<'_>) -> Result<u32, String> {
 fn start(value: Value<'_>) -> Result<Start, String> {
     match value.text().as_deref() {
         Ok("warm") => return Ok(Start::Warm),
-        Ok(_) => return Err(value.refuse("must be `warm`, or a mapping `cold: {within: 5s}`")),
+        Ok("joined") => return Ok(Start::Joined),
+        Ok(_) => return Err(value.refuse("must be `warm`, `joined`, or a mapping `cold: {within: 5s}`")),
         Err(_) => {}
     }
     let (word, inner) = value.map()?.single("cold")?;
     if word != "cold" {
-        return Err(inner.refuse("is not known; write `warm`, or `cold: {within: 5s}`"));
+        return Err(inner.refuse("is not known; write `warm`, `joined`, or `cold: {within: 5s}`"));
     }
     let mut map = inner.map()?;
     let within = map.need("within")?.time()?;

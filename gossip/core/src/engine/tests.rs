@@ -142,7 +142,7 @@ impl World {
         let config =
             GossipConfig { me: node(n), cluster: ClusterId([9; 16]), timing: Timing::default(), seeds: vec![node(1)] };
         let mut out = GossipOutputs::default();
-        let boot = Boot { records, first, generation };
+        let boot = Boot { records, first, generation, alive: Vec::new() };
         let mut gossip = Gossip::new(config, boot, Seed(self.trace).nth(u64::from(n)), now, wall, &mut out);
         gossip.membership.guard = guard;
         host.gossip = Some(gossip);
@@ -546,7 +546,7 @@ impl World {
         let config =
             GossipConfig { me: node(n), cluster: ClusterId([9; 16]), timing: Timing::default(), seeds: Vec::new() };
         let mut out = GossipOutputs::default();
-        let boot = Boot { records, first: false, generation };
+        let boot = Boot { records, first: false, generation, alive: Vec::new() };
         let mut gossip = Gossip::new(config, boot, Seed(1), now, wall, &mut out);
         gossip.membership.guard = guard;
         host.gossip = Some(gossip);

@@ -282,6 +282,23 @@ impl Membership {
         self.settle(now, MemberReason::Gossip);
     }
 
+    /// The book of an earlier process of this boot. Foca's own book is empty, so that all of it is taken as it is.
+    pub(crate) fn take_over(&mut self, now: Instant, alive: &[(NodeId, Generation)]) {
+        let known = alive.iter().filter(|(node, _)| self.peers.contains_key(&node.short()));
+        let ids: Vec<SwimId> =
+            known.map(|(node, generation)| SwimId { generation: *generation, ..SwimId::any_boot(*node) }).collect();
+        let members = ids.iter().map(|id| Member::new(*id, 0, State::Alive));
+        let _encode = self.foca.apply_many(members, false, &mut self.effects);
+        self.effects.notes.clear();
+        for id in ids {
+            if let Some(peer) = self.peers.get_mut(&id.short) {
+                peer.id = Some(id);
+            }
+            self.tell(id.short, MemberState::Alive, MemberReason::Joined);
+        }
+        self.settle(now, MemberReason::Joined);
+    }
+
     /// Carries out what foca wanted, and tells what changed. True if we had to renew our identity.
     pub(super) fn settle(&mut self, now: Instant, cause: MemberReason) -> bool {
         let mut renewed = false;

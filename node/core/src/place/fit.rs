@@ -6,13 +6,15 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 
+use dunlin_gossip::hash::mix;
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{Protocol, Resources, ServiceKey, ServiceSpec, Slot};
 
 use super::Waiting;
 use super::filter::{Candidate, fixed_misfit, unsuited};
-use super::rank::{Rank, rank, replica_hash};
+use super::rank::{Rank, SLACK, first_below, rank, rank_of, replica_hash};
 
 /// A node on which a replica fits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,13 +36,20 @@ impl Fitted {
 
 /// The candidates of one plan: what does not change from replica to replica is worked out once, and what earlier replicas
 /// of the plan would take is kept by candidate index.
+///
+/// The rank falls as the hash grows, so that among nodes of one weight most are told apart by their hashes alone.
 pub(super) struct Ground<'a> {
     nodes: &'a [Candidate<'a>],
-    /// Hash, weight and room left: all that most candidates are asked for, close together.
-    brief: Vec<(u64, u64, Resources)>,
+    room: Vec<Resources>,
     taken: BTreeMap<usize, Taken>,
-    /// Of each specification that came along: which candidates have the driver and meet the constraints.
-    suits: Vec<(&'a ServiceSpec, Vec<bool>)>,
+    /// Node hash and candidate index, nodes of one weight side by side.
+    order: Vec<(u64, usize)>,
+    /// A weight, and where in the order its nodes are.
+    weights: Vec<(u64, Range<usize>)>,
+    /// The hashes of the last replica asked about with each node, in the same order.
+    hashes: Vec<u64>,
+    /// Of each specification that came along: which candidates suit it and have room for it now.
+    fits: Vec<(&'a ServiceSpec, Vec<bool>)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -51,61 +60,131 @@ struct Taken {
 
 impl<'a> Ground<'a> {
     pub(super) fn new(nodes: &'a [Candidate<'a>]) -> Self {
-        let brief = nodes.iter().map(|c| (c.hash, c.weight, c.room)).collect();
-        Self { nodes, brief, taken: BTreeMap::new(), suits: Vec::new() }
+        let mut sorted: Vec<(u64, u64, usize)> =
+            nodes.iter().enumerate().map(|(index, c)| (c.weight, c.hash, index)).collect();
+        sorted.sort_unstable_by_key(|(weight, _, index)| (*weight, *index));
+        let mut weights: Vec<(u64, Range<usize>)> = Vec::new();
+        for run in sorted.chunk_by(|a, b| a.0 == b.0) {
+            let start = weights.last().map_or(0, |(_, range)| range.end);
+            weights.extend(run.first().map(|(weight, ..)| (*weight, start..start + run.len())));
+        }
+        Self {
+            nodes,
+            room: nodes.iter().map(|c| c.room).collect(),
+            taken: BTreeMap::new(),
+            order: sorted.into_iter().map(|(_, hash, index)| (hash, index)).collect(),
+            weights,
+            hashes: Vec::with_capacity(nodes.len()),
+            fits: Vec::new(),
+        }
     }
 
     /// Gives a replica to a candidate.
     pub(super) fn take(&mut self, index: usize, waiting: &Waiting<'_>) {
-        if let Some((_, _, room)) = self.brief.get_mut(index) {
-            *room = room.minus(&waiting.spec.reservation);
+        let Some(room) = self.room.get_mut(index) else { return };
+        *room = room.minus(&waiting.spec.reservation);
+        for (spec, fits) in &mut self.fits {
+            if let Some(fits) = fits.get_mut(index) {
+                *fits = *fits && room.holds(&spec.reservation);
+            }
         }
         let taken = self.taken.entry(index).or_default();
         taken.ports.extend(waiting.spec.ports.iter().filter_map(|p| p.published.map(|n| (p.protocol, n))));
         taken.services.push(waiting.replica.service.clone());
     }
 
-    /// Where to look up which candidates suit this specification.
-    fn suits(&mut self, spec: &'a ServiceSpec) -> usize {
-        let known = self.suits.iter().position(|(known, _)| core::ptr::eq(*known, spec));
+    /// Where to look up which candidates fit this specification.
+    fn fits(&mut self, spec: &'a ServiceSpec) -> usize {
+        let known = self.fits.iter().position(|(known, _)| core::ptr::eq(*known, spec));
         known.unwrap_or_else(|| {
-            let suits = self.nodes.iter().map(|c| unsuited(spec, c).is_none()).collect();
-            self.suits.push((spec, suits));
-            self.suits.len() - 1
+            let fits =
+                |(c, room): (&Candidate<'_>, &Resources)| room.holds(&spec.reservation) && unsuited(spec, c).is_none();
+            self.fits.push((spec, self.nodes.iter().zip(&self.room).map(fits).collect()));
+            self.fits.len() - 1
         })
     }
 
-    /// A replica, ready to be looked at.
+    /// A replica, ready to be looked at until the next one is asked about.
     pub(super) fn asks(&mut self, waiting: &Waiting<'a>) -> Asking<'a> {
+        let hash = replica_hash(waiting.replica);
+        self.hashes.clear();
+        self.hashes.extend(self.order.iter().map(|(node, _)| mix(hash, *node)));
         let has_ports = waiting.spec.ports.iter().any(|p| p.published.is_some());
-        Asking { waiting: *waiting, hash: replica_hash(waiting.replica), suits: self.suits(waiting.spec), has_ports }
+        Asking { waiting: *waiting, hash, fits: self.fits(waiting.spec), has_ports }
+    }
+
+    /// The hashes and indices of the nodes of each weight.
+    fn classes(&self) -> impl Iterator<Item = (u64, impl Iterator<Item = (u64, usize)>)> {
+        self.weights.iter().map(|(weight, range)| {
+            let hashes = self.hashes.get(range.clone()).unwrap_or_default().iter().copied();
+            let order = self.order.get(range.clone()).unwrap_or_default();
+            (*weight, hashes.zip(order.iter().map(|(_, index)| *index)))
+        })
     }
 
     /// Each candidate's place in the replica's rendezvous order.
-    pub(super) fn ranks(&self, asking: &Asking<'_>) -> impl Iterator<Item = (usize, Rank)> {
-        let hash = asking.hash;
-        self.brief.iter().enumerate().map(move |(index, (node, weight, _))| (index, rank(hash, *node, *weight)))
+    pub(super) fn ranks(&self) -> impl Iterator<Item = (usize, Rank)> {
+        let rank = |weight, hash, index| (index, rank_of(hash, weight));
+        self.classes().flat_map(move |(weight, class)| class.map(move |(hash, index)| rank(weight, hash, index)))
     }
 
     pub(super) fn rank(&self, asking: &Asking<'_>, index: usize) -> Option<Rank> {
-        self.brief.get(index).map(|(node, weight, _)| rank(asking.hash, *node, *weight))
+        self.nodes.get(index).map(|c| rank(asking.hash, c.hash, c.weight))
     }
 
     pub(super) fn node(&self, index: usize) -> Option<NodeId> {
         self.nodes.get(index).map(|c| c.node)
     }
 
+    /// The first candidates by rank on which it fits, at most so many.
+    pub(super) fn first(&self, asking: &Asking<'_>, most: usize) -> Vec<(Rank, usize)> {
+        let mut all: Vec<(Rank, Option<NodeId>, usize)> = Vec::new();
+        for (weight, class) in self.classes() {
+            let mut first: Vec<(Rank, Option<NodeId>, u64, usize)> = Vec::with_capacity(most + 1);
+            let mut floor = 0;
+            for (hash, index) in class {
+                if hash < floor || !self.admits(asking, index) {
+                    continue;
+                }
+                let entry = (rank_of(hash, weight), self.node(index), hash, index);
+                first.insert(first.partition_point(|other| *other < entry), entry);
+                first.truncate(most);
+                if first.len() == most {
+                    floor = first.last().map_or(0, |(_, _, hash, _)| hash.saturating_sub(SLACK));
+                }
+            }
+            all.extend(first.into_iter().map(|(rank, node, _, index)| (rank, node, index)));
+        }
+        all.sort_unstable();
+        all.truncate(most);
+        all.into_iter().map(|(rank, _, index)| (rank, index)).collect()
+    }
+
+    /// How many candidates on which it fits stand before this one.
+    pub(super) fn count_before(&self, asking: &Asking<'_>, mine: usize) -> Option<usize> {
+        let (my_rank, me) = (self.rank(asking, mine)?, self.node(mine));
+        let mut count = 0;
+        for (weight, class) in self.classes() {
+            let edge = first_below(my_rank, weight);
+            for (hash, index) in class {
+                let ties = || rank_of(hash, weight) == my_rank && self.node(index) < me;
+                if (hash >= edge || (hash >= edge.saturating_sub(SLACK) && ties())) && self.admits(asking, index) {
+                    count += 1;
+                }
+            }
+        }
+        Some(count)
+    }
+
     /// True if the replica fits, what was given away included.
     pub(super) fn admits(&self, asking: &Asking<'_>, index: usize) -> bool {
+        let fits = self.fits.get(asking.fits).and_then(|(_, fits)| fits.get(index)) == Some(&true);
+        fits && (!asking.is_particular() || self.admits_particular(asking, index))
+    }
+
+    fn admits_particular(&self, asking: &Asking<'_>, index: usize) -> bool {
         let Asking { waiting, .. } = asking;
-        let has_room = self.brief.get(index).is_some_and(|(_, _, room)| room.holds(&waiting.spec.reservation));
-        let suits = || self.suits.get(asking.suits).and_then(|(_, suits)| suits.get(index)) == Some(&true);
-        if !has_room || !suits() {
-            return false;
-        }
-        let Some(candidate) = self.nodes.get(index).filter(|_| asking.is_particular()) else {
-            return !asking.is_particular();
-        };
+        let Some(candidate) = self.nodes.get(index) else { return false };
         let taken = self.taken.get(&index);
         let port_free =
             |port: (Protocol, u16)| !candidate.taken.contains(&port) && taken.is_none_or(|t| !t.ports.contains(&port));
@@ -117,7 +196,7 @@ impl<'a> Ground<'a> {
     pub(super) fn fitted(&self, asking: &Asking<'_>, index: usize, rank: Rank) -> Option<Fitted> {
         let candidate = self.nodes.get(index).filter(|_| self.admits(asking, index))?;
         let waiting = &asking.waiting;
-        let room = self.brief.get(index)?.2.minus(&waiting.spec.reservation);
+        let room = self.room.get(index)?.minus(&waiting.spec.reservation);
         let all = candidate.header.allocatable;
         let cpu = share(room.cpu_milli, all.cpu_milli);
         let memory = share(room.memory_bytes, all.memory_bytes);
@@ -139,12 +218,12 @@ impl<'a> Ground<'a> {
 pub(super) struct Asking<'a> {
     pub(super) waiting: Waiting<'a>,
     hash: u64,
-    suits: usize,
+    fits: usize,
     has_ports: bool,
 }
 
 impl Asking<'_> {
-    /// True if a candidate that has room and suits its specification may still not take it.
+    /// True if a candidate that suits its specification and has room for it may still not take it.
     fn is_particular(&self) -> bool {
         self.has_ports || !self.waiting.refused_by.is_empty() || matches!(self.waiting.replica.slot, Slot::Node(_))
     }

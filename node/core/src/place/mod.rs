@@ -17,7 +17,7 @@ use dunlin_gossip::model::{ReplicaKey, ServiceSpec};
 
 pub use filter::{Candidate, Misfit, misfit};
 use fit::{Asking, Fitted, Ground};
-use rank::{Rank, replica_hash};
+use rank::replica_hash;
 
 /// How many nodes compete by score. With 8, a real GPU trace allocates 95.2 % against 95.4 % for the best central policy,
 /// and 94.9 % with 300 decisions in flight on one stale view, where looking at all nodes collapses to 70 %.
@@ -96,7 +96,8 @@ fn position_with<'a>(me: Option<usize>, waiting: &Waiting<'a>, ground: &mut Grou
     let best = best_k(&asking, ground);
     let position = best.iter().position(|f| Some(f.index) == me).or_else(|| {
         let mine = me.filter(|index| ground.admits(&asking, *index))?;
-        Some(count_before((ground.rank(&asking, mine)?, ground.node(mine)), &asking, ground))
+        // Only asked by nodes beyond the first K.
+        ground.count_before(&asking, mine)
     });
     if let Some(head) = best.first() {
         ground.take(head.index, waiting);
@@ -104,25 +105,9 @@ fn position_with<'a>(me: Option<usize>, waiting: &Waiting<'a>, ground: &mut Grou
     position
 }
 
-/// How many nodes on which it fits stand before this rank. Only asked by nodes beyond the first [`K`].
-fn count_before(mine: (Rank, Option<NodeId>), asking: &Asking<'_>, ground: &Ground<'_>) -> usize {
-    let before = |index, rank| rank < mine.0 || (rank == mine.0 && ground.node(index) < mine.1);
-    ground.ranks(asking).filter(|(index, rank)| before(*index, *rank) && ground.admits(asking, *index)).count()
-}
-
 /// The first [`K`] by rank on which it fits, best score first.
 fn best_k(asking: &Asking<'_>, ground: &Ground<'_>) -> Vec<Fitted> {
-    let mut first: Vec<(Rank, usize)> = Vec::with_capacity(K + 1);
-    let mut worst = None;
-    for (index, key) in ground.ranks(asking) {
-        if worst.is_some_and(|worst| key > worst) || !ground.admits(asking, index) {
-            continue;
-        }
-        let at = first.partition_point(|(r, i)| (*r, ground.node(*i)) < (key, ground.node(index)));
-        first.insert(at, (key, index));
-        first.truncate(K);
-        worst = first.get(K - 1).map(|(worst, _)| *worst);
-    }
+    let first = ground.first(asking, K);
     let mut best: Vec<Fitted> = first.iter().filter_map(|(rank, i)| ground.fitted(asking, *i, *rank)).collect();
     best.sort_unstable_by_key(Fitted::key);
     best
@@ -130,7 +115,7 @@ fn best_k(asking: &Asking<'_>, ground: &Ground<'_>) -> Vec<Fitted> {
 
 fn sorted(asking: &Asking<'_>, ground: &Ground<'_>) -> Vec<Fitted> {
     let mut best = best_k(asking, ground);
-    let all = ground.ranks(asking).filter_map(|(index, rank)| ground.fitted(asking, index, rank));
+    let all = ground.ranks().filter_map(|(index, rank)| ground.fitted(asking, index, rank));
     let mut rest: Vec<Fitted> = all.filter(|f| best.iter().all(|b| b.node != f.node)).collect();
     rest.sort_unstable_by_key(|f| (f.rank, f.node));
     best.append(&mut rest);

@@ -33,8 +33,28 @@ pub fn weight(allocatable: &Resources) -> u64 {
 /// The rank of a node for a replica.
 #[must_use]
 pub fn rank(replica_hash: u64, node_hash: u64, weight: u64) -> Rank {
+    rank_of(mix(replica_hash, node_hash), weight)
+}
+
+/// The rank of a node whose hash with the replica is this.
+pub(super) fn rank_of(hash: u64, weight: u64) -> Rank {
     // At most 64 in units of 2^-32, hence below 2^62 after the shift.
-    Rank((neg_log2(mix(replica_hash, node_hash)) << 24) / weight.max(1))
+    Rank((neg_log2(hash) << 24) / weight.max(1))
+}
+
+/// Two hashes further apart than this never have the same rank: the logarithm's unit is 2^-32, its slope at least 1.44 in
+/// units of the whole range.
+pub(super) const SLACK: u64 = 1 << 34;
+
+/// The least hash of which the rank lies below (before) this one; all greater hashes do as well.
+pub(super) fn first_below(rank: Rank, weight: u64) -> u64 {
+    let (mut low, mut high) = (0, u64::MAX);
+    // The greatest hash has rank 0; where even that is not below, nothing is, and the caller compares one hash in vain.
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if rank_of(middle, weight) < rank { high = middle } else { low = middle + 1 }
+    }
+    low
 }
 
 /// Fraction bits of the logarithm.
@@ -127,6 +147,21 @@ mod tests {
     fn golden_ranks_never_change() {
         let replica = 0x0123_4567_89ab_cdef;
         assert_eq!([rank(replica, 1, 1_000).0, rank(replica, 2, 1_000).0, rank(replica, 3, 4_000).0], GOLDEN);
+    }
+
+    #[test]
+    fn what_hashes_alone_decide_is_what_ranks_decide() {
+        let mut rng = Seed(3).rng();
+        for _ in 0..2_000 {
+            let (hash, weight) = (rng.next_u64() >> rng.below(40), 1 + rng.below(1 << 20));
+            let other = 1 + rng.below(1 << 20);
+            let edge = first_below(rank_of(hash, weight), other);
+            assert!(edge == u64::MAX || rank_of(edge, other) < rank_of(hash, weight));
+            assert!(edge == 0 || rank_of(edge - 1, other) >= rank_of(hash, weight));
+            if let Some(lower) = hash.checked_sub(SLACK) {
+                assert!(rank_of(lower, weight) > rank_of(hash, weight));
+            }
+        }
     }
 
     const GOLDEN: [u64; 3] = [10_368_717_493_895, 34_031_716_364_451, 21_238_397_460_807];

@@ -78,9 +78,19 @@ fn hosts(n: u8) -> Vec<Host> {
     (1..=n).map(Host::new).collect()
 }
 
+/// Hosts of three sizes.
+fn mixed_hosts(n: u8) -> Vec<Host> {
+    let resize = |mut host: Host| {
+        host.header.allocatable.cpu_milli += 2_000 * u64::from(host.node.0[0] % 3);
+        host.room = host.header.allocatable;
+        host
+    };
+    hosts(n).into_iter().map(resize).collect()
+}
+
 #[test]
 fn every_node_computes_the_same_ladder_and_its_own_place_on_it() {
-    let hosts = hosts(20);
+    let hosts = mixed_hosts(20);
     let nodes: Vec<_> = hosts.iter().map(Host::candidate).collect();
     let (spec, replica) = (spec(), replica(1));
     let waiting = Waiting { replica: &replica, spec: &spec, refused_by: &[] };
@@ -156,7 +166,7 @@ fn each_misfit_has_its_name() {
 
 #[test]
 fn losing_one_node_changes_the_rank_of_no_other() {
-    let hosts = hosts(30);
+    let hosts = mixed_hosts(30);
     let nodes: Vec<_> = hosts.iter().map(Host::candidate).collect();
     let spec = spec();
     for n in 1..50 {

@@ -182,7 +182,7 @@ impl Flock {
         host.boot += 1;
         host.deaf_disk = false;
         let records = host.disk.values().map(|bytes| Record::read(bytes).expect("own bytes")).collect();
-        let boot = Boot { records, first: host.boot == 1, generation: Generation(wall.0) };
+        let boot = Boot { records, first: host.boot == 1, generation: Generation(wall.0), alive: Vec::new() };
         let config = NodeConfig {
             me: host.id,
             cluster: ClusterId([9; 16]),
