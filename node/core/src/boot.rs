@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use dunlin_gossip::face::NoticeLevel;
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{AllocId, Allocation, Endpoint, NodeHeader, Phase};
+use dunlin_gossip::model::{AllocId, Allocation, Endpoint, NodeHeader, Phase, Refusal};
 use dunlin_gossip::state::State;
 use dunlin_gossip::time::{Duration, Instant, Wall};
 use dunlin_gossip::wire::{Kind, RecordId, codec};
@@ -28,20 +28,25 @@ pub(crate) struct Start {
     at: Instant,
     /// What the disk says of ourselves; taken by the adoption.
     disk: BTreeMap<AllocId, Allocation>,
+    /// What the disk says that we refused; taken by the adoption.
+    refused: Vec<Refusal>,
     adopted: bool,
-    synced: bool,
+    synced: Option<Instant>,
     grace_over: bool,
 }
 
 impl Start {
     pub(crate) fn new(state: &State, me: NodeId, now: Instant) -> Self {
         let own = state.of_writer(me, Kind::ALLOCATION);
-        let read = own.filter_map(|(id, record)| Some((id.alloc_id()?, codec::decode(record.payload()?).ok()?)));
-        Self { at: now, disk: read.collect(), adopted: false, synced: false, grace_over: false }
+        let disk = own.filter_map(|(id, record)| Some((id.alloc_id()?, codec::decode(record.payload()?).ok()?)));
+        let own = state.of_writer(me, Kind::REFUSAL);
+        let refused = own.filter_map(|(_, record)| codec::decode(record.payload()?).ok());
+        let (disk, refused) = (disk.collect(), refused.collect());
+        Self { at: now, disk, refused, adopted: false, synced: None, grace_over: false }
     }
 
-    pub(crate) fn synced(&mut self) {
-        self.synced = true;
+    pub(crate) fn synced(&mut self, now: Instant) {
+        self.synced.get_or_insert(now);
     }
 
     pub(crate) const fn is_adopted(&self) -> bool {
@@ -50,7 +55,14 @@ impl Start {
 
     /// True once replicas may be taken over.
     pub(crate) fn may_claim(&self, now: Instant) -> bool {
-        self.adopted && (self.synced || now >= self.at + BOOT_HOLD)
+        self.adopted && now >= self.free_since()
+    }
+
+    /// When the hold of the boot ends. The steps of ladders count from there: nodes that booted together would otherwise
+    /// have waited them all out by then, and claim everything at once.
+    pub(crate) fn free_since(&self) -> Instant {
+        let end = self.at + BOOT_HOLD;
+        self.synced.map_or(end, |at| at.min(end))
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
@@ -87,6 +99,9 @@ impl Node {
             self.log.node(NoticeLevel::Warn, EventKind::Node, self.me, text);
             let stop = Own::default_stop();
             out.push(Output::Driver(DriverCommand::Stop { alloc: id, stop }));
+        }
+        for refusal in core::mem::take(&mut self.start.refused) {
+            self.take_back_refusal(refusal, now, wall);
         }
         self.config.header.adopted = self.owned.map.keys().copied().collect();
         self.stage_header();

@@ -223,7 +223,7 @@ impl Node {
                 self.claims_durable(seq, now, out);
             }
             GossipEvent::Stored { hlc, by } => self.acks.stored(by, hlc),
-            GossipEvent::Synced { .. } => self.start.synced(),
+            GossipEvent::Synced { .. } => self.start.synced(now),
             GossipEvent::Peer(change) => {
                 if let PeerChange::Removed { node } = &change {
                     self.on_member(*node, MemberState::Left, MemberReason::Left, now, out);

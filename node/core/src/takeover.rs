@@ -179,7 +179,9 @@ impl Node {
         let step = claim::step(self.gossip.spread_time());
         for ((replica, force, _), position) in open.into_iter().zip(positions) {
             let refusal_ends = self.view.refusals(&replica).map(|(_, r)| r.until).filter(|at| *at > now).min();
-            let since = self.schedule.since(&replica).unwrap_or(now);
+            let had_owner = self.view.highest_epoch(&replica).is_some();
+            let held = if had_owner { self.isolation.hold_until() } else { Instant::ZERO };
+            let since = self.schedule.since(&replica).unwrap_or(now).max(self.start.free_since()).max(held);
             match position.map(|p| since + claim::wait(p, step)) {
                 Some(at) if at > now => self.schedule.again(&replica, Some(at)),
                 Some(_) => {

@@ -137,6 +137,43 @@ fn all_agents_killed_at_once_come_back_with_their_services() {
 }
 
 #[test]
+fn after_a_boot_of_all_nothing_that_runs_is_touched_and_lost_work_waits_ten_seconds() {
+    let mut flock = Flock::new(3);
+    flock.deploy(0, &[("web", service(3))]);
+    flock.until("three are up", 2, |f| f.is_up("web", 3));
+    let starts = |f: &Flock| f.hosts.iter().map(|h| h.starts.len()).sum::<usize>();
+    let (before, kept) = (starts(&flock), flock.placed("web"));
+    flock.kill(2);
+    (0..2).for_each(|n| flock.kill_agent(n));
+    (0..2).for_each(|n| flock.boot(n));
+    let booted = flock.now;
+    let adopted = |f: &Flock, n: usize| f.ps(n).iter().filter(|r| r.ready && r.node != "n2").count() == 2;
+    flock.until("what runs is adopted at once", 2, |f| adopted(f, 0) && adopted(f, 1));
+    flock.run(Duration::from_secs(8) - flock.now.since(booted));
+    assert_eq!(starts(&flock), before, "nobody was up before to tell whether the third is only slow");
+    flock.until("the lost replica is taken over", 5, |f| f.is_up("web", 3));
+    assert!(flock.now.since(booted) < Duration::from_secs(12), "{:?}", flock.now.since(booted));
+    assert_eq!(starts(&flock), before + 1);
+    assert!(kept.iter().filter(|(_, n)| *n != 2).all(|stayed| flock.placed("web").contains(stayed)));
+}
+
+#[test]
+fn an_agent_away_for_too_long_gives_its_surplus_up_when_it_is_back() {
+    let mut flock = Flock::new(3);
+    flock.deploy(0, &[("web", service(3))]);
+    flock.until("three are up", 2, |f| f.is_up("web", 3));
+    flock.kill_agent(1);
+    flock.until("its replica is taken over, beside the one that runs on", 5, |f| f.placed("web").len() == 4);
+    flock.run(Duration::from_secs(20));
+    let elsewhere: Vec<_> = flock.placed("web").into_iter().filter(|(_, n)| *n != 1).collect();
+    flock.boot(1);
+    flock.until("the surplus is gone", 5, |f| f.is_up("web", 3));
+    assert_eq!(flock.placed("web"), elsewhere, "the newer claim wins, on every node");
+    flock.run(Duration::from_secs(20));
+    assert!(flock.is_up("web", 3) && flock.placed("web") == elsewhere, "{}", flock.describe());
+}
+
+#[test]
 fn scaling_down_stops_the_highest_slots_and_removal_everything() {
     let mut flock = Flock::new(2);
     flock.deploy(0, &[("web", service(5))]);
@@ -234,6 +271,23 @@ fn what_does_not_start_is_refused_everywhere_and_says_why() {
     });
     let starts: usize = flock.hosts.iter().map(|h| h.starts.len()).sum();
     assert_eq!(starts, 2);
+    flock.hosts.iter_mut().for_each(|h| h.broken = false);
+    flock.until("it is up once the refusals end", 15, |f| f.is_up("web", 1));
+}
+
+#[test]
+fn a_refusal_outlives_its_agent() {
+    let mut flock = Flock::new(2);
+    flock.hosts.iter_mut().for_each(|h| h.broken = true);
+    flock.deploy(0, &[("web", service(1))]);
+    let is_refused = |f: &Flock, n: usize| f.ps(n).iter().any(|r| r.detail.contains("2 nodes: did not start"));
+    flock.until("both have refused", 5, |f| is_refused(f, 1));
+    flock.kill_agent(0);
+    flock.boot(0);
+    flock.until("the agent is back", 5, |f| f.ps(0).len() == 1);
+    flock.run(Duration::from_secs(4));
+    assert!(is_refused(&flock, 0) && is_refused(&flock, 1), "{}", flock.describe());
+    assert_eq!(flock.hosts.iter().map(|h| h.starts.len()).sum::<usize>(), 2, "not tried again before its time");
     flock.hosts.iter_mut().for_each(|h| h.broken = false);
     flock.until("it is up once the refusals end", 15, |f| f.is_up("web", 1));
 }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use dunlin_gossip::face::NoticeLevel;
 use dunlin_gossip::model::{AllocId, Refusal, RefusalReason, ReplicaKey, RevisionId};
-use dunlin_gossip::time::{Instant, Wall};
+use dunlin_gossip::time::{Duration, Instant, Wall};
 use dunlin_gossip::wire::{RecordId, codec};
 
 use super::{Claimed, LAZY, earliest};
@@ -72,6 +72,21 @@ impl Node {
         self.view.set_refusal(self.me, &replica, Some(view));
         let until = wall.plus(rest);
         let refusal = Refusal { replica: replica.clone(), revision, reason, count, until };
+        self.owned.staged.insert(RecordId::refusal(self.me, &replica), Some(codec::encode(&refusal)));
+        self.owned.refusals.insert(replica, refusal);
+    }
+
+    /// A refusal of the boot before stands until its time is over: a restart is no reason to try again what failed.
+    pub(crate) fn take_back_refusal(&mut self, refusal: Refusal, now: Instant, wall: Wall) {
+        let replica = refusal.replica.clone();
+        let rest = Duration::from_millis(refusal.until.0.saturating_sub(wall.0));
+        if rest == Duration::ZERO || self.revision_of(&replica) != Some(refusal.revision) {
+            self.view.set_refusal(self.me, &replica, None);
+            return;
+        }
+        let until = now + rest.min(claim::refusal_backoff(refusal.count));
+        let view = RefusalView { revision: refusal.revision, reason: refusal.reason.clone(), until };
+        self.view.set_refusal(self.me, &replica, Some(view));
         self.owned.staged.insert(RecordId::refusal(self.me, &replica), Some(codec::encode(&refusal)));
         self.owned.refusals.insert(replica, refusal);
     }
