@@ -150,12 +150,11 @@ impl Gossip {
         let mut state = State::new(Actor { node: me, generation: boot.generation });
         boot.records.into_iter().for_each(|record| state.restore(record));
         let mut roster = Roster::default();
-        let book = roster.load(&state);
+        roster.load(&state, |change| out.event(GossipEvent::Peer(change)));
         let mut membership = Membership::new(me, boot.generation, config.timing, seed, now);
         for node in roster.nodes() {
             membership.admit(now, node);
         }
-        book.into_iter().for_each(|change| out.event(GossipEvent::Peer(change)));
         let mut rng = seed.split("links").rng();
         let timing = config.timing;
         let hours_at = now + timing.first_contact + Duration::from_secs(rng.below(upkeep::HOURS_PERIOD.as_secs()));

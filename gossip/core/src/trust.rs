@@ -47,13 +47,13 @@ impl Roster {
         self.admitted.keys().copied()
     }
 
-    /// Reads a state from scratch, at boot. The changes are in order of node.
-    pub fn load(&mut self, state: &State) -> Vec<PeerChange> {
+    /// Reads a state from scratch, at boot, and tells what the book holds, in order of node.
+    pub fn load(&mut self, state: &State, tell: impl FnMut(PeerChange)) {
         let removals = state.of_kind(Class::GrowOnly, Kind::REMOVAL).filter_map(|(id, _)| node_of(id));
         self.removed = removals.collect();
         let nodes: Vec<NodeId> =
             state.of_kind(Class::GrowOnly, Kind::ROSTER).filter_map(|(id, _)| node_of(id)).collect();
-        nodes.into_iter().filter_map(|node| self.refresh(state, node)).collect()
+        nodes.into_iter().filter_map(|node| self.refresh(state, node)).for_each(tell);
     }
 
     /// What a changed register means for the book.

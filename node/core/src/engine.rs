@@ -28,6 +28,9 @@ use crate::names::Names;
 use crate::schedule::{Isolation, Schedule};
 use crate::view::{Change, ServiceChange, View};
 
+/// Outputs for which a buffer is kept between calls.
+const KEPT_OUTPUTS: usize = 256;
+
 /// One node. After each call drain the outputs in order, then sleep until [`Node::next_deadline`]. Time never goes back; a
 /// late or repeated deadline is harmless.
 #[derive(Debug)]
@@ -172,8 +175,8 @@ impl Node {
                 out.push(Output::Gossip(output));
             }
         }
-        // What the events caused comes in the next call; the buffer is kept for it.
-        if self.gouts.list.is_empty() {
+        // What the events caused comes in the next call; the buffer is kept for it, unless a start or a storm made it large.
+        if self.gouts.list.is_empty() && list.capacity() <= KEPT_OUTPUTS {
             self.gouts.list = list;
         }
         heard

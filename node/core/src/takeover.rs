@@ -170,13 +170,15 @@ impl Node {
             }
         }
         open.sort_by_cached_key(|entry| place::order_key(&waiting_of(entry)));
+        let step = claim::step(self.gossip.spread_time());
         let positions = {
             let waiting: Vec<Waiting<'_>> = open.iter().map(waiting_of).collect();
             let candidates = self.view.candidates();
             out.cost += (waiting.len() * candidates.len()) as u64 / 50 + 1;
-            place::plan(self.me, &waiting, &candidates)
+            let since = |index: usize| open.get(index).and_then(|(replica, ..)| self.schedule.since(replica));
+            let old = |index| since(index).is_some_and(|since| since + claim::wait(place::K, step) <= now);
+            place::plan(self.me, &waiting, &candidates, old)
         };
-        let step = claim::step(self.gossip.spread_time());
         for ((replica, force, _), position) in open.into_iter().zip(positions) {
             let refusal_ends = self.view.refusals(&replica).map(|(_, r)| r.until).filter(|at| *at > now).min();
             let had_owner = self.view.highest_epoch(&replica).is_some();

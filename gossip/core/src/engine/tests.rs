@@ -555,6 +555,35 @@ impl World {
 }
 
 #[test]
+fn a_process_that_takes_over_from_another_of_its_boot_knows_all_at_once() {
+    let mut world = World::new(12, 16);
+    let generation = Generation(EPOCH);
+    let alive: Vec<_> = (1..=12).map(|n| (node(n), generation)).collect();
+    for n in 1..=12 {
+        let (now, wall) = (world.now, world.wall());
+        let host = world.hosts.get_mut(&n).expect("a host");
+        host.boot += 1;
+        host.generation = Some(generation);
+        let records = host.disk.values().map(|bytes| Record::read(bytes).expect("what we wrote")).collect();
+        let config =
+            GossipConfig { me: node(n), cluster: ClusterId([9; 16]), timing: Timing::default(), seeds: Vec::new() };
+        let boot = Boot { records, first: false, generation, alive: alive.clone() };
+        let mut out = GossipOutputs::default();
+        let gossip = Gossip::new(config, boot, Seed(u64::from(n)), now, wall, &mut out);
+        host.gossip = Some(gossip);
+        let packets = out.list.iter().filter(|output| matches!(output, GossipOutput::Packet { .. })).count();
+        assert_eq!(packets, 0, "nobody needs to be introduced");
+        world.carry_out(n, out);
+    }
+    world.settled();
+    world.put(3, "web", b"v1");
+    world.run(Duration::from_secs(30));
+    world.settled();
+    assert!((1..=12).all(|n| world.value(n, "web").as_deref() == Some(b"v1")));
+    assert!(world.told(1, 2, MemberState::Suspect, Instant::ZERO).is_none(), "and nobody is suspected");
+}
+
+#[test]
 fn all_agents_killed_at_once_come_back_with_their_state() {
     let mut world = World::running(5, 9);
     world.put(2, "web", b"v1");

@@ -60,15 +60,23 @@ pub fn ladder(waiting: &Waiting<'_>, nodes: &[Candidate<'_>]) -> Vec<NodeId> {
 /// This node's place on a replica's ladder; none if it does not fit here.
 #[must_use]
 pub fn position(me: NodeId, waiting: &Waiting<'_>, nodes: &[Candidate<'_>]) -> Option<usize> {
-    position_with(index_of(me, nodes), waiting, &mut Ground::new(nodes))
+    position_with(index_of(me, nodes), waiting, true, &mut Ground::new(nodes))
 }
 
 /// This node's place on the ladder of each waiting replica, in the given sequence (sort by [`order`] first). Each replica sees
 /// those before it as if they had gone to the head of their ladder, so that a batch spreads without talking.
+///
+/// Places from [`K`] on are told apart only of replicas that are `old` (by their index): counting who comes before costs
+/// as much as all the rest, and of the others a node at such a place needs to know only that it is not its turn.
 #[must_use]
-pub fn plan(me: NodeId, waiting: &[Waiting<'_>], nodes: &[Candidate<'_>]) -> Vec<Option<usize>> {
+pub fn plan(
+    me: NodeId,
+    waiting: &[Waiting<'_>],
+    nodes: &[Candidate<'_>],
+    old: impl Fn(usize) -> bool,
+) -> Vec<Option<usize>> {
     let (mut ground, me) = (Ground::new(nodes), index_of(me, nodes));
-    waiting.iter().map(|w| position_with(me, w, &mut ground)).collect()
+    waiting.iter().enumerate().map(|(index, w)| position_with(me, w, old(index), &mut ground)).collect()
 }
 
 fn index_of(me: NodeId, nodes: &[Candidate<'_>]) -> Option<usize> {
@@ -91,13 +99,12 @@ pub fn heads(waiting: &[Waiting<'_>], nodes: &[Candidate<'_>]) -> Vec<Option<Nod
     out
 }
 
-fn position_with<'a>(me: Option<usize>, waiting: &Waiting<'a>, ground: &mut Ground<'a>) -> Option<usize> {
+fn position_with<'a>(me: Option<usize>, waiting: &Waiting<'a>, exact: bool, ground: &mut Ground<'a>) -> Option<usize> {
     let asking = ground.asks(waiting);
     let best = best_k(&asking, ground);
     let position = best.iter().position(|f| Some(f.index) == me).or_else(|| {
         let mine = me.filter(|index| ground.admits(&asking, *index))?;
-        // Only asked by nodes beyond the first K.
-        ground.count_before(&asking, mine)
+        if exact { ground.count_before(&asking, mine) } else { Some(K) }
     });
     if let Some(head) = best.first() {
         ground.take(head.index, waiting);

@@ -111,7 +111,7 @@ fn a_plan_spreads_a_service_over_as_many_nodes_as_there_are() {
     let owners: BTreeSet<_> = heads(&waiting, &nodes).into_iter().flatten().collect();
     assert_eq!(owners.len(), 5);
     let mine: usize =
-        hosts.iter().map(|h| plan(h.node, &waiting, &nodes).iter().filter(|p| **p == Some(0)).count()).sum();
+        hosts.iter().map(|h| plan(h.node, &waiting, &nodes, |_| true).iter().filter(|p| **p == Some(0)).count()).sum();
     assert_eq!(mine, 5, "each replica has exactly one head");
 }
 
@@ -162,6 +162,22 @@ fn each_misfit_has_its_name() {
     let mut engineless = Host::new(1);
     engineless.header.drivers.clear();
     assert_eq!(check(&spec(), &replica, &engineless, &[]), Some(Misfit::NoDriver(DriverKind::Exec)));
+}
+
+#[test]
+fn places_beyond_the_first_k_are_told_apart_of_old_replicas_only() {
+    let hosts = mixed_hosts(30);
+    let nodes: Vec<_> = hosts.iter().map(Host::candidate).collect();
+    let (spec, replicas) = (spec(), (1..=40).map(replica).collect::<Vec<_>>());
+    let waiting: Vec<_> = replicas.iter().map(|r| Waiting { replica: r, spec: &spec, refused_by: &[] }).collect();
+    for host in &hosts {
+        let exact = plan(host.node, &waiting, &nodes, |_| true);
+        let mixed = plan(host.node, &waiting, &nodes, |index| index % 2 == 0);
+        assert!(exact.iter().flatten().any(|place| *place > K));
+        for (index, (exact, mixed)) in exact.into_iter().zip(mixed).enumerate() {
+            assert_eq!(mixed, if index % 2 == 0 { exact } else { exact.map(|place| place.min(K)) });
+        }
+    }
 }
 
 #[test]
