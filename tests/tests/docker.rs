@@ -103,9 +103,12 @@ fn get(address: &str) -> std::io::Result<String> {
 #[test]
 fn containers_are_served_adopted_and_removed() {
     let Some(mut flock) = Flock::start("containers_are_served_adopted_and_removed") else { return };
-    for row in flock.cluster.nodes[2].json(&["nodes"]).expect("nodes").as_array().expect("rows") {
-        assert_eq!(row["drivers"], serde_json::json!(["exec", "docker"]), "{row}");
-    }
+    until("every node to offer both drivers", PATIENCE, || {
+        let rows = flock.cluster.nodes[2].json(&["nodes"])?;
+        let both = |row: &&Value| row["drivers"] == serde_json::json!(["exec", "docker"]);
+        let count = rows.as_array().into_iter().flatten().filter(both).count();
+        if count == 3 { Ok(()) } else { Err(rows.to_string()) }
+    });
     let compose = STACK.replace("${IMAGE}", &flock.image.name);
     let deployed = flock.cluster.deploy(1, &compose, &["--wait"]);
     assert!(deployed.status.success(), "{} {}", text(&deployed.stdout), text(&deployed.stderr));
