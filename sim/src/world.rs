@@ -267,7 +267,12 @@ impl World {
     fn drain(&mut self, no: HostNo) {
         let mut list = std::mem::take(&mut self.outputs.list);
         self.outputs.cost = 0;
+        let boot = self.hosts[no as usize].boot;
         for output in list.drain(..) {
+            // What an agent wanted dies with it: a commit that reached the disk now would hold up those of the next boot.
+            if self.hosts[no as usize].boot != boot {
+                break;
+            }
             self.perform(no, output);
         }
         self.outputs.list = list;
