@@ -199,12 +199,7 @@ impl Gossip {
             engine.catching = Catching::Copy { from: None };
             engine.state.begin_first_copy();
         }
-        if boot.alive.is_empty() {
-            engine.introduce(out);
-        } else {
-            engine.membership.take_over(now, &boot.alive);
-            engine.caught_up(None, out);
-        }
+        engine.begin(&boot.alive, out);
         engine.finish(wall, out);
         engine
     }
@@ -216,6 +211,15 @@ impl Gossip {
             let id = record.id();
             id.class != Class::GrowOnly && id.writer() != Some(self.config.me)
         })
+    }
+
+    /// The first words of this boot; none if it takes over from an earlier process.
+    fn begin(&mut self, alive: &[(NodeId, Generation)], out: &mut GossipOutputs) {
+        if alive.is_empty() {
+            return self.introduce(out);
+        }
+        self.membership.take_over(self.now, alive);
+        self.caught_up(None, out);
     }
 
     /// Announces us to some members (all, where they are few).
@@ -292,17 +296,17 @@ impl Gossip {
 
     /// A member is alive: dial it, if we want more links.
     fn worth_a_dial(&mut self, node: NodeId) {
-        if self.membership.size() > FULL_MESH {
+        // In a full mesh the lower dials at once, the higher only if that leads to nothing.
+        if self.membership.size() <= FULL_MESH {
+            let patience = if self.config.me < node { Duration::ZERO } else { Duration::from_secs(1) };
+            self.links.encourage(self.now + patience, node);
+            self.upkeep_at = self.upkeep_at.min(self.now + patience);
+        } else {
             self.links.reconsider(self.now, node);
             if self.links.outgoing(self.now) < upkeep::OUTGOING {
                 self.upkeep_at = self.now;
             }
-            return;
         }
-        // The lower dials at once, the higher only if that leads to nothing.
-        let patience = if self.config.me < node { Duration::ZERO } else { Duration::from_secs(1) };
-        self.links.encourage(self.now + patience, node);
-        self.upkeep_at = self.upkeep_at.min(self.now + patience);
     }
 
     /// When `handle` wants to be called with a deadline, if nothing else comes before.
@@ -314,10 +318,8 @@ impl Gossip {
         if !self.inbox.is_empty() {
             return Some(self.now);
         }
-        let next = self.membership.next_deadline().unwrap_or(Instant::MAX);
-        let push = self.spread_due.unwrap_or(Instant::MAX);
-        let persist = self.ops_due.unwrap_or(Instant::MAX);
-        Some(next.min(push).min(persist).min(self.upkeep_at))
+        let others = [self.membership.next_deadline(), self.spread_due, self.ops_due];
+        Some(others.into_iter().flatten().fold(self.upkeep_at, Instant::min))
     }
 
     /// Merges a record; tells, persists and spreads what came of it.
