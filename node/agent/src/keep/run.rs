@@ -23,7 +23,7 @@ use super::log::LogWriter;
 use super::proto::{Ask, Say, Status};
 use super::reap::{kill_descendants, signal_group};
 use super::record::{self, EXIT, Ended, Identity, KeepSpec, SPEC, STARTED, Started};
-use super::slim::slim;
+use super::slim::{slim, slim_and_wait};
 use crate::driver::cgroup;
 
 /// How often the end of what was killed is looked for (its end normally comes by SIGCHLD, at once).
@@ -264,12 +264,11 @@ impl Keeper {
         })
     }
 
-    /// What is done now and then touches pages that the long waits between do not need, so they are given back here, as
-    /// close to the wait as can be.
+    /// What is done now and then touches pages that the long waits between do not need, so they are given back before.
     fn poll(&self, fds: &mut [PollFd<'_>]) -> nix::Result<i32> {
         if self.stage == Stage::Running {
             match poll(fds, PollTimeout::try_from(REST).unwrap_or(PollTimeout::MAX)) {
-                Ok(0) => slim(),
+                Ok(0) => return slim_and_wait(fds),
                 ready => return ready,
             }
         }

@@ -6,13 +6,41 @@
 
 use std::fs;
 
+use nix::errno::Errno;
+use nix::poll::PollFd;
+
 /// The stack that the calls below may use, with much to spare.
 const STACK_IN_USE: usize = 32 * 1024;
+
+/// Start and length of a mapping.
+type Range = (usize, usize);
 
 /// Drops from this process every page of unchanged, read-only file mappings, of the stack that is not in use, and of the
 /// heap that is free. Best effort.
 pub(super) fn slim() {
-    let Ok(smaps) = fs::read_to_string("/proc/self/smaps") else { return };
+    if let Some(code) = drop_all_but_code() {
+        drop_pages(code);
+    }
+}
+
+/// The same, then waits until one of these is ready. The program's code goes last, and nothing but the wait comes after
+/// it: each page that is touched again brings its neighbours along.
+pub(super) fn slim_and_wait(fds: &mut [PollFd<'_>]) -> nix::Result<i32> {
+    let code = drop_all_but_code();
+    let (start, length) = code.unwrap_or_default();
+    let (first, count) = (fds.as_mut_ptr().cast::<libc::pollfd>(), fds.len() as libc::nfds_t);
+    // SAFETY: for the code as in `drop_pages` (no length, no page); `PollFd` is a transparent `pollfd`, and as many of
+    // them as are said live for the call.
+    let ready = unsafe {
+        libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED);
+        libc::poll(first, count, -1)
+    };
+    Errno::result(ready)
+}
+
+/// Gives the mapping of the program's own code.
+fn drop_all_but_code() -> Option<Range> {
+    let smaps = fs::read_to_string("/proc/self/smaps").ok()?;
     let files = unchanged(&smaps);
     let stack = unused_stack(&smaps, std::ptr::from_ref(&smaps).addr());
     drop(smaps);
@@ -26,17 +54,22 @@ pub(super) fn slim() {
         // a variable of the innermost frame belongs to calls that have returned.
         let _best_effort = unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
     }
-    // Last and backwards, so that the program's own code, which lies first, is not needed again but for the way back.
-    for (start, length) in files.into_iter().rev() {
-        // SAFETY: a private mapping of a file that is not writable and of which no page was ever copied ("Anonymous" is
-        // zero; relocated pages would count there) has the same content when it is read from the file again, so dropping
-        // its pages changes nothing that any reference could see.
-        let _best_effort = unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
-    }
+    let here = slim as fn() as usize;
+    let (code, others): (Vec<Range>, Vec<Range>) =
+        files.into_iter().partition(|(start, length)| (*start..start.saturating_add(*length)).contains(&here));
+    others.into_iter().for_each(drop_pages);
+    code.first().copied()
+}
+
+fn drop_pages((start, length): Range) {
+    // SAFETY: a private mapping of a file that is not writable and of which no page was ever copied ("Anonymous" is
+    // zero; relocated pages would count there) has the same content when it is read from the file again, so dropping
+    // its pages changes nothing that any reference could see.
+    let _best_effort = unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
 }
 
 /// Start and length of the whole pages of the stack that lie well below this address in it.
-fn unused_stack(smaps: &str, here: usize) -> Option<(usize, usize)> {
+fn unused_stack(smaps: &str, here: usize) -> Option<Range> {
     let line = smaps.lines().find(|line| line.ends_with("[stack]"))?;
     let (start, rest) = line.split_once('-')?;
     let start = usize::from_str_radix(start, 16).ok()?;
@@ -46,7 +79,7 @@ fn unused_stack(smaps: &str, here: usize) -> Option<(usize, usize)> {
 }
 
 /// Start and length of each mapping of a file that cannot be written and has no page of its own.
-fn unchanged(smaps: &str) -> Vec<(usize, usize)> {
+fn unchanged(smaps: &str) -> Vec<Range> {
     let mut found = Vec::new();
     let mut current = None;
     for line in smaps.lines() {
@@ -93,6 +126,10 @@ mod tests {
     #[test]
     fn the_process_goes_on() {
         slim();
+        let (read, write) = std::io::pipe().unwrap();
+        drop(write);
+        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&read), nix::poll::PollFlags::POLLIN)];
+        assert_eq!(slim_and_wait(&mut fds), Ok(1), "a closed pipe is ready");
         assert!(!unchanged(&fs::read_to_string("/proc/self/smaps").unwrap()).is_empty());
     }
 }
