@@ -15,8 +15,8 @@ use super::{DriverCommand, Reply, RequestId};
 /// One output; do them in order.
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// For the network, the disk or the book of peers. `GossipOutput::Event` carries only `Peer` and `Fatal` here: all
-    /// other events are the core's own business.
+    /// For the network, the disk or the book of peers. `GossipOutput::Event` carries only `Peer`, `Fatal` and `DiskIsOld`
+    /// here: all other events are the core's own business.
     Gossip(GossipOutput),
     /// The answer to a request.
     Reply(RequestId, Reply),
