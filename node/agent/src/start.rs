@@ -201,12 +201,7 @@ fn core(
         adopted: Vec::new(),
     };
     let config = NodeConfig { me, cluster: membership.credentials.cluster, header, port_range: settings.ports.clone() };
-    let boot = Boot {
-        records: loaded.records,
-        first: loaded.first,
-        generation: loaded.generation,
-        alive: Vec::new(),
-    };
+    let boot = Boot { records: loaded.records, first: loaded.first, generation: loaded.generation, alive: Vec::new() };
     let mut out = Outputs::default();
     let node = Node::new(config, boot, seed, clock::now(), clock::wall(), &mut out);
     (node, out)

@@ -46,9 +46,9 @@ impl Kind {
     pub const SERVICE: Self = Self(2);
     /// A join token ([`Token`](crate::model::Token)).
     pub const TOKEN: Self = Self(3);
-    /// A node's header ([`NodeHeader`](crate::model::NodeHeader)).
+    /// A node's header ([`NodeHeader`]).
     pub const HEADER: Self = Self(32);
-    /// An allocation ([`Allocation`](crate::model::Allocation)).
+    /// An allocation ([`Allocation`]).
     pub const ALLOCATION: Self = Self(33);
     /// A refusal ([`Refusal`](crate::model::Refusal)).
     pub const REFUSAL: Self = Self(34);
