@@ -4,8 +4,9 @@ use dunlin_gossip::time::{Instant, Wall};
 
 use crate::queue::{MS, Nanos};
 
-/// The wall clock of a world at its beginning: 2026-01-01, in milliseconds.
-const EPOCH_MS: u64 = 1_767_225_600_000;
+/// The wall clock of a world at its beginning: half past midnight on 2026-01-01, in milliseconds. Clocks that are off do not
+/// differ about the hour then, and no hour ends in the first half of one.
+const EPOCH_MS: u64 = 1_767_227_400_000;
 
 /// The clocks of one host.
 #[derive(Clone, Copy, Debug, Default)]

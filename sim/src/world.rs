@@ -11,6 +11,7 @@ use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::{Actor, ClusterId, Generation, NodeId};
 use dunlin_gossip::model::{AllocId, ReplicaKey, RosterEntry};
 use dunlin_gossip::rng::{Rng, Seed};
+use dunlin_gossip::state::State;
 use dunlin_gossip::wire::{Record, RecordId, Stamp, codec};
 
 use crate::clock::Clock;
@@ -97,12 +98,7 @@ impl World {
                 }
             }
             Start::Joined => {
-                let mut base = self.roster(self.hosts.len());
-                for host in &self.hosts {
-                    let record = self.joined_header(host);
-                    base.insert(record.slot(), record);
-                }
-                let base = Arc::new(base);
+                let base = self.joined_base();
                 for host in &mut self.hosts {
                     host.disk.image = Image::with(Arc::clone(&base));
                     host.is_admitted = true;
@@ -123,6 +119,23 @@ impl World {
                 }
             }
         }
+    }
+
+    /// What a flock holds that joined long ago: who belongs, everybody's header, and the hours that are over, on which all agree.
+    fn joined_base(&self) -> Arc<BTreeMap<Vec<u8>, Record>> {
+        let mut base = self.roster(self.hosts.len());
+        base.extend(self.hosts.iter().map(|host| self.joined_header(host)).map(|record| (record.slot(), record)));
+        let mut held = State::new(Actor { node: NodeId([0; 16]), generation: Generation(0) });
+        base.values().for_each(|record| held.restore(record.clone()));
+        let publication = |host: &Host| {
+            let me = Actor { node: host.id, generation: Self::joined_boot(host) };
+            held.held_by(me).publish_hours(host.clock.wall(0))
+        };
+        let published: Vec<Record> = self.hosts.iter().filter_map(publication).collect();
+        published.iter().for_each(|record| held.restore(record.clone()));
+        let settled = held.settle();
+        base.extend(published.into_iter().chain(settled).map(|record| (record.slot(), record)));
+        Arc::new(base)
     }
 
     /// The boot in which a host has been running when the world begins.

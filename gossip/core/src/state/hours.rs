@@ -142,6 +142,11 @@ impl Ledger {
         self.published = self.published.max(hours.below);
     }
 
+    /// Forgets what the holder of these records published: they are in other hands now.
+    pub(super) fn forget_own(&mut self) {
+        (self.published, self.last) = (0, None);
+    }
+
     /// What to publish now, if it differs from what was. Hours from `open` on stay open. The hours listed are closed to
     /// our stamps from here on, whatever becomes of the record.
     pub(super) fn publish(&mut self, roster: u64, open: u64) -> Option<Hours> {

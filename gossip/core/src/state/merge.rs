@@ -145,7 +145,7 @@ impl State {
     }
 
     /// What we once published binds us, whichever boot it was; of this boot's records the next one is the next.
-    fn follow_own(&mut self, record: &Record) {
+    pub(super) fn follow_own(&mut self, record: &Record) {
         if record.id().kind == Kind::HOURS {
             self.ledger.published(record);
         }

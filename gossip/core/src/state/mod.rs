@@ -110,6 +110,22 @@ impl State {
         }
     }
 
+    /// The same records in the hands of another node or boot, as if it had restored each of them. What is staged here does
+    /// not go along.
+    #[must_use]
+    pub fn held_by(&self, me: Actor) -> Self {
+        let mut state = self.clone();
+        (state.me, state.sequence, state.copying) = (me, 0, false);
+        state.staged.clear();
+        state.ledger.forget_own();
+        state.writers.seen(me.node, me.generation);
+        for id in state.written_by(me.node) {
+            let own = state.siblings(&id).to_vec();
+            own.iter().for_each(|record| state.follow_own(record));
+        }
+        state
+    }
+
     /// Who writes here.
     #[must_use]
     pub fn me(&self) -> Actor {

@@ -258,6 +258,16 @@ proptest! {
         let restored: Vec<Record> = contents(&again).into_iter().filter(|r| !several(r)).collect();
         prop_assert_eq!(restored, whole);
         prop_assert!(again.clock() >= state.snapshot().records().map(Record::hlc).max().unwrap_or_default());
+        // In other hands it is what those hands would have restored.
+        for me in [actor(1, 1), actor(2, 3), actor(9, 2)] {
+            let (mut other, mut handed) = (State::new(me), again.held_by(me));
+            again.snapshot().records().for_each(|record| other.restore(record.clone()));
+            prop_assert_eq!(contents(&handed), contents(&other));
+            prop_assert_eq!(handed.generation_of(me.node), other.generation_of(me.node));
+            prop_assert_eq!(handed.publish_hours(NOW), other.publish_hours(NOW));
+            let id = RecordId::header(me.node);
+            prop_assert_eq!(handed.stage_actual(NOW, id.clone(), None), other.stage_actual(NOW, id, None));
+        }
     }
 
     #[test]
