@@ -475,6 +475,26 @@ fn silence_is_found_out_and_a_long_partition_heals() {
     assert_eq!(world.value(6, "left").as_deref(), Some(&b"l"[..]));
 }
 
+#[test]
+fn what_the_other_side_believed_kills_nobody_on_this_side() {
+    let mut wrong = Vec::new();
+    for seed in 0..6 {
+        let mut world = World::running(16, 70 + seed);
+        let (left, right): (Vec<u8>, Vec<u8>) = (1..=16).partition(|n| *n <= 8);
+        world.partition(&left, &right);
+        world.run(Duration::from_secs(60));
+        let healed = world.now;
+        world.cut.clear();
+        world.run(Duration::from_secs(30));
+        world.settled();
+        for side in [&left, &right] {
+            let pairs = side.iter().flat_map(|n| side.iter().map(move |about| (*n, *about)));
+            wrong.extend(pairs.filter(|(n, about)| world.told(*n, *about, MemberState::Down, healed).is_some()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
 fn under_loss(guard: bool, seed: u64) -> (u64, usize) {
     let mut world = World::new(10, seed);
     world.guard = guard;

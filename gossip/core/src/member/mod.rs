@@ -67,6 +67,8 @@ struct Peer {
     heard: Option<Instant>,
     /// When its host refused; the restart window counts from here.
     refused: Option<Instant>,
+    /// Since when it is suspect for no better reason than that somebody called it down.
+    doubted: Option<Instant>,
     /// Its wall clock minus ours, in milliseconds, as of its last packet.
     offset: Option<i64>,
 }
@@ -146,6 +148,7 @@ impl Membership {
             incarnation: 0,
             heard: None,
             refused: None,
+            doubted: None,
             offset: None,
         };
         self.peers.insert(short, peer);
@@ -292,6 +295,7 @@ impl Membership {
         peer.state = state;
         if state != MemberState::Suspect {
             peer.refused = None;
+            peer.doubted = None;
         }
         self.outbox.events.push((peer.node, state, reason));
     }

@@ -7,7 +7,8 @@ use foca::{Config, Member, State, Timer};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BOOT_LEN, Due, ID_LEN, MEMBER_LEN, Membership, Note, Send, SwimId, TAG_AT, state_byte, state_of, tag, tail_len,
+    BOOT_LEN, Due, ID_LEN, LEFT, MEMBER_LEN, Membership, Note, Send, SwimId, TAG_AT, state_byte, state_of, tag,
+    tail_len,
 };
 use crate::engine::Timing;
 use crate::face::{MemberReason, MemberState};
@@ -64,7 +65,7 @@ impl Membership {
         let Some(peer) = self.peers.get_mut(&from.short()).filter(|peer| peer.node == from) else { return };
         peer.heard = Some(now);
         let mut packet = core::mem::take(&mut self.scratch);
-        if self.unpack(from, swim, &mut packet).is_some() {
+        if self.unpack(now, from, swim, &mut packet).is_some() {
             let to_this_boot = packet.get(ID_LEN + 2 + 8..TAG_AT) == Some(&self.own_boot()[..]);
             if let Some(incarnation) = suspect.filter(|_| to_this_boot) {
                 let suspected = Member::new(*self.foca.identity(), incarnation, State::Suspect);
@@ -89,7 +90,7 @@ impl Membership {
 
     /// Puts a packet together as foca wants it: the short ids of both ends back in, updates about strangers out. Notes
     /// whom it may change.
-    fn unpack(&mut self, from: NodeId, swim: &[u8], packet: &mut Vec<u8>) -> Option<()> {
+    fn unpack(&mut self, now: Instant, from: NodeId, swim: &[u8], packet: &mut Vec<u8>) -> Option<()> {
         packet.clear();
         packet.extend_from_slice(&from.short().to_be_bytes());
         packet.extend_from_slice(swim.get(..BOOT_LEN + 2)?);
@@ -111,10 +112,12 @@ impl Membership {
         packet.extend_from_slice(&[0, 0]);
         let mut kept = 0_u16;
         for member in members.chunks_exact(MEMBER_LEN) {
-            if self.note_update(member)? {
-                packet.extend_from_slice(member);
-                kept += 1;
+            let Some(state) = self.note_update(now, member)? else { continue };
+            packet.extend_from_slice(member);
+            if let Some(last) = packet.last_mut() {
+                *last = state_byte(state);
             }
+            kept += 1;
         }
         packet.get_mut(tally_at..tally_at + 2)?.copy_from_slice(&kept.to_be_bytes());
         Some(())
@@ -144,19 +147,20 @@ impl Membership {
         }
     }
 
-    /// True if the update is about a member (or us) and says something; notes it if it contradicts what we told.
-    fn note_update(&mut self, member: &[u8]) -> Option<bool> {
+    /// As what an update about a member (or us) is to be taken, if it says something; notes it if it contradicts what we told.
+    fn note_update(&mut self, now: Instant, member: &[u8]) -> Option<Option<State>> {
         let (short, _) = boot_bytes(member)?;
         let state = state_of(*member.last()?)?;
         if short == self.me.short() {
-            return Some(true);
+            return Some(Some(state));
         }
         let mut bytes = member;
         let id = SwimId::get(&mut bytes);
-        if self.is_known(id, u16::from_be_bytes(*bytes.first_chunk()?), state) {
-            return Some(false);
+        let incarnation = u16::from_be_bytes(*bytes.first_chunk()?);
+        if self.is_known(id, incarnation, state) {
+            return Some(None);
         }
-        let Some(peer) = self.peers.get(&short) else { return Some(false) };
+        let Some(peer) = self.peers.get(&short) else { return Some(None) };
         let told = match peer.state {
             MemberState::Alive => State::Alive,
             MemberState::Suspect => State::Suspect,
@@ -165,7 +169,22 @@ impl Membership {
         if told != state || peer.id.is_none() {
             self.touched.push(short);
         }
-        Some(true)
+        Some(Some(self.hearsay(now, id, incarnation, state)))
+    }
+
+    /// That somebody is down who was not even suspect here is hearsay from beyond a partition, or we missed the suspicion:
+    /// it begins one, in which the living can refute however many repeat the tale. A farewell (the incarnation says so) is
+    /// the member's own word.
+    fn hearsay(&mut self, now: Instant, id: SwimId, incarnation: u16, state: State) -> State {
+        let Some(peer) = self.peers.get_mut(&id.short).filter(|peer| peer.id == Some(id)) else { return state };
+        if state != State::Down || incarnation == LEFT {
+            return state;
+        }
+        if peer.state == MemberState::Alive {
+            peer.doubted = Some(now);
+        }
+        let is_young = |since: Instant| now < since + self.timing.suspicion;
+        if peer.doubted.is_some_and(is_young) { State::Suspect } else { state }
     }
 
     /// Runs what is due.
@@ -276,7 +295,7 @@ impl Membership {
                 continue;
             }
             self.touched.push(line.short);
-            members.push(Member::new(id, line.incarnation, state));
+            members.push(Member::new(id, line.incarnation, self.hearsay(now, id, line.incarnation, state)));
         }
         let _encode = self.foca.apply_many(members.into_iter(), false, &mut self.effects);
         self.settle(now, MemberReason::Gossip);
