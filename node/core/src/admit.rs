@@ -111,19 +111,15 @@ fn placeable(
 }
 
 /// The node as if nothing ran on it.
-fn empty_node<'a>(
-    node: &Candidate<'a>,
-    free: &'a BTreeSet<(dunlin_gossip::model::Protocol, u16)>,
-    none: &'a BTreeMap<ServiceKey, u32>,
-) -> Candidate<'a> {
-    Candidate { room: node.header.allocatable, taken: free, services: none, ..*node }
+fn empty_node<'a>(node: &Candidate<'a>, free: &'a BTreeSet<(dunlin_gossip::model::Protocol, u16)>) -> Candidate<'a> {
+    Candidate { room: node.header.allocatable, taken: free, services: &[], ..*node }
 }
 
 fn misfit_on(key: &ServiceKey, spec: &ServiceSpec, node: &Candidate<'_>) -> Option<Misfit> {
-    let (free, none) = (BTreeSet::new(), BTreeMap::new());
+    let free = BTreeSet::new();
     let replica = dunlin_gossip::model::ReplicaKey { service: key.clone(), slot: Slot::Node(node.node) };
     let waiting = Waiting { replica: &replica, spec, refused_by: &[] };
-    place::misfit(&waiting, &empty_node(node, &free, &none))
+    place::misfit(&waiting, &empty_node(node, &free))
 }
 
 fn fits_empty(key: &ServiceKey, spec: &ServiceSpec, node: &Candidate<'_>) -> bool {

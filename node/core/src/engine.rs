@@ -310,8 +310,9 @@ impl Node {
     fn on_allocation(&mut self, node: NodeId, before: Option<&Allocation>, after: Option<&Allocation>) {
         self.names.allocation(node, before, after);
         let Some(alloc) = after.or(before) else { return };
-        self.schedule.mark(alloc.replica.clone());
-        self.mark_turns(&alloc.replica.clone());
+        let replica = self.view.shared(&alloc.replica);
+        self.mark_turns(&replica);
+        self.schedule.mark(replica);
         let word = after.map_or("gone", |a| a.phase.as_str());
         if before.map(|b| b.phase) != after.map(|a| a.phase) {
             let text = word.to_string();

@@ -129,13 +129,12 @@ impl Node {
     fn cannot_stay(&self, replica: &ReplicaKey, force: &InForce) -> Option<Misfit> {
         let waiting = Waiting { replica, spec: &force.service.spec, refused_by: &[] };
         let free = alloc::collections::BTreeSet::new();
-        let none = alloc::collections::BTreeMap::new();
         let candidate = Candidate {
             node: self.me,
             header: &self.config.header,
             room: force.service.spec.reservation,
             taken: &free,
-            services: &none,
+            services: &[],
             hash: 0,
             weight: 1,
         };

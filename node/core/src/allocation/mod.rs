@@ -160,7 +160,9 @@ impl Owned {
 
     /// The allocations of a replica, in order.
     pub(crate) fn of_replica(&self, replica: &ReplicaKey) -> Vec<AllocId> {
-        self.map.iter().filter(|(_, own)| own.record.replica == *replica).map(|(id, _)| *id).collect()
+        let is_of =
+            |own: &Own| own.record.replica.slot == replica.slot && own.record.replica.service == replica.service;
+        self.map.iter().filter(|(_, own)| is_of(own)).map(|(id, _)| *id).collect()
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {

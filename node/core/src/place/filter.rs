@@ -1,6 +1,6 @@
 //! Where a replica may run at all. Each refusal is a named reason, the same for placement and for people.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use core::fmt;
 
@@ -23,7 +23,7 @@ pub struct Candidate<'a> {
     /// Ports that its claims hold.
     pub taken: &'a BTreeSet<(Protocol, u16)>,
     /// How many live claims of each service it holds.
-    pub services: &'a BTreeMap<ServiceKey, u32>,
+    pub services: &'a [(ServiceKey, u32)],
     /// [`rank::node_hash`](super::rank::node_hash) of it.
     pub hash: u64,
     /// [`rank::weight`](super::rank::weight) of it.

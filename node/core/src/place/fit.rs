@@ -202,7 +202,8 @@ impl<'a> Ground<'a> {
         let memory = share(room.memory_bytes, all.memory_bytes);
         let same = |t: &Taken| t.services.iter().filter(|s| **s == waiting.replica.service).count();
         let planned = self.taken.get(&index).map_or(0, same);
-        let running = candidate.services.get(&waiting.replica.service).copied().unwrap_or(0);
+        let running = candidate.services.iter().find(|(service, _)| *service == waiting.replica.service);
+        let running = running.map_or(0, |(_, count)| *count);
         Some(Fitted {
             node: candidate.node,
             index,

@@ -15,7 +15,7 @@ struct Host {
     header: NodeHeader,
     room: Resources,
     taken: BTreeSet<(Protocol, u16)>,
-    services: BTreeMap<ServiceKey, u32>,
+    services: Vec<(ServiceKey, u32)>,
 }
 
 impl Host {
@@ -32,7 +32,7 @@ impl Host {
             version: "0".to_string(),
             adopted: vec![],
         };
-        Self { node: NodeId([n; 16]), header, room: allocatable, taken: BTreeSet::new(), services: BTreeMap::new() }
+        Self { node: NodeId([n; 16]), header, room: allocatable, taken: BTreeSet::new(), services: Vec::new() }
     }
 
     fn candidate(&self) -> Candidate<'_> {

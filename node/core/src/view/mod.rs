@@ -45,7 +45,8 @@ pub struct NodeView {
     /// The sum of what they reserve.
     pub reserved: Resources,
     taken: BTreeSet<(Protocol, u16)>,
-    services: BTreeMap<ServiceKey, u32>,
+    /// How many live allocations of each service; there are few.
+    services: Vec<(ServiceKey, u32)>,
     hash: u64,
     weight: u64,
 }
@@ -58,7 +59,7 @@ impl NodeView {
             allocations: BTreeMap::new(),
             reserved: Resources::default(),
             taken: BTreeSet::new(),
-            services: BTreeMap::new(),
+            services: Vec::new(),
             hash: rank::node_hash(node),
             weight: 1,
         }
@@ -73,7 +74,14 @@ impl NodeView {
             self.reserved = self.reserved.plus(&alloc.reservation);
             self.taken.extend(alloc.ports.iter().map(|p| (p.protocol, p.outer)));
             if alloc.phase.is_live() {
-                *self.services.entry(alloc.replica.service.clone()).or_default() += 1;
+                let service = &alloc.replica.service;
+                match self.services.iter_mut().find(|(known, _)| known == service) {
+                    Some((_, count)) => *count += 1,
+                    None => {
+                        self.services.reserve_exact(1);
+                        self.services.push((service.clone(), 1));
+                    }
+                }
             }
         }
     }
@@ -103,6 +111,9 @@ struct Register {
     revision: RevisionId,
 }
 
+/// An allocation of a replica: whose, and what it is.
+type Claim = (NodeId, AllocId, Arc<Allocation>);
+
 /// Everything that a node knows, typed.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -113,7 +124,8 @@ pub struct View {
     registers: BTreeMap<ServiceKey, Register>,
     services: BTreeMap<ServiceKey, InForce>,
     nodes: BTreeMap<NodeId, NodeView>,
-    replicas: BTreeMap<ReplicaKey, Vec<(NodeId, AllocId)>>,
+    /// By service, so that a replica is found by its slot rather than by comparing names at every step.
+    replicas: BTreeMap<ServiceKey, BTreeMap<Slot, Vec<Claim>>>,
     refusals: BTreeMap<ReplicaKey, BTreeMap<NodeId, RefusalView>>,
     tokens: BTreeMap<TokenId, Token>,
     stamps: BTreeSet<Hlc>,
@@ -174,16 +186,15 @@ impl View {
 
     /// All allocations of a replica, wherever, in whatever phase.
     pub fn of_replica<'a>(&'a self, replica: &ReplicaKey) -> impl Iterator<Item = (NodeId, AllocId, &'a Allocation)> {
-        let ids = self.replicas.get(replica).map(Vec::as_slice).unwrap_or_default();
-        ids.iter().filter_map(|(node, id)| Some((*node, *id, self.allocation(*node, *id)?)))
+        let of_service = self.replicas.get(&replica.service);
+        let claims = of_service.and_then(|slots| slots.get(&replica.slot)).map(Vec::as_slice).unwrap_or_default();
+        claims.iter().map(|(node, id, alloc)| (*node, *id, &**alloc))
     }
 
     /// All allocations of a service, in slot order.
     pub fn of_service<'a>(&'a self, service: &ServiceKey) -> impl Iterator<Item = (NodeId, AllocId, &'a Allocation)> {
-        let first = ReplicaKey { service: service.clone(), slot: Slot::Number(0) };
-        let wanted = service.clone();
-        let ids = self.replicas.range(first..).take_while(move |(replica, _)| replica.service == wanted);
-        ids.flat_map(|(_, ids)| ids).filter_map(|(node, id)| Some((*node, *id, self.allocation(*node, *id)?)))
+        let claims = self.replicas.get(service).into_iter().flat_map(BTreeMap::values).flatten();
+        claims.map(|(node, id, alloc)| (*node, *id, &**alloc))
     }
 
     /// One allocation.
@@ -304,26 +315,57 @@ impl View {
             (None, None) => true,
             (None, Some(_)) | (Some(_), None) => false,
         };
-        if same {
-            return before;
+        if !same {
+            view.sum_up();
         }
-        view.sum_up();
-        if before.as_ref().map(|old| &old.replica) != alloc.as_ref().map(|new| &new.replica) {
-            if let Some(old) = &before
-                && let Some(ids) = self.replicas.get_mut(&old.replica)
-            {
-                ids.retain(|at| *at != (node, id));
-                if ids.is_empty() {
-                    self.replicas.remove(&old.replica);
-                }
-            }
-            if let Some(new) = &alloc {
-                let ids = self.replicas.entry(new.replica.clone()).or_default();
-                ids.push((node, id));
-                ids.sort_unstable();
-            }
+        if let Some(old) = &before
+            && alloc.as_ref().is_none_or(|new| new.replica != old.replica)
+        {
+            self.drop_claim(node, id, &old.replica);
+        }
+        if let Some(new) = alloc {
+            self.put_claim(node, id, new);
         }
         before
+    }
+
+    fn drop_claim(&mut self, node: NodeId, id: AllocId, replica: &ReplicaKey) {
+        let Some(slots) = self.replicas.get_mut(&replica.service) else { return };
+        let Some(claims) = slots.get_mut(&replica.slot) else { return };
+        claims.retain(|(owner, other, _)| (*owner, *other) != (node, id));
+        if claims.is_empty() {
+            slots.remove(&replica.slot);
+        }
+        if slots.is_empty() {
+            self.replicas.remove(&replica.service);
+        }
+    }
+
+    fn put_claim(&mut self, node: NodeId, id: AllocId, alloc: Arc<Allocation>) {
+        let replica = &alloc.replica;
+        if !self.replicas.contains_key(&replica.service) {
+            self.replicas.insert(replica.service.clone(), BTreeMap::new());
+        }
+        let Some(slots) = self.replicas.get_mut(&replica.service) else { return };
+        let claims = slots.entry(replica.slot).or_default();
+        match claims.binary_search_by_key(&(node, id), |(node, id, _)| (*node, *id)) {
+            Ok(at) => {
+                if let Some(claim) = claims.get_mut(at) {
+                    claim.2 = alloc;
+                }
+            }
+            Err(at) => {
+                claims.reserve_exact(1);
+                claims.insert(at, (node, id, alloc));
+            }
+        }
+    }
+
+    /// The same replica under the name by which the rest of the view knows its service: copies of one name share their
+    /// text, and are told apart without reading it.
+    pub(crate) fn shared(&self, replica: &ReplicaKey) -> ReplicaKey {
+        let known = self.services.get_key_value(&replica.service).map_or(&replica.service, |(known, _)| known);
+        ReplicaKey { service: known.clone(), slot: replica.slot }
     }
 
     /// Sets or removes a refusal.
