@@ -157,6 +157,13 @@ impl Branch {
     fn set(&mut self, depth: u8, position: u64, leaf: Option<Node>) {
         let child = nibble(position, depth);
         let (index, present) = self.index(child);
+        let leaf = match leaf {
+            Some(leaf) if present => match self.replace(index, depth, position, leaf) {
+                Ok(()) => return,
+                Err(leaf) => Some(leaf),
+            },
+            leaf => leaf,
+        };
         let old = if present { Some(self.children.remove(index)) } else { None };
         let before = old.as_ref().map(Node::sums).unwrap_or_default();
         let new = match old {
@@ -173,6 +180,22 @@ impl Branch {
             self.present |= 1 << child;
         }
         self.sums = self.sums.minus(before).plus(after);
+    }
+}
+
+impl Branch {
+    /// The usual change: a leaf in place of the one at its position, or one more below a branch. Neither changes where this
+    /// branch's children are. Gives the leaf back if this is not that case.
+    fn replace(&mut self, index: usize, depth: u8, position: u64, leaf: Node) -> Result<(), Node> {
+        let Some(child) = self.children.get_mut(index) else { return Err(leaf) };
+        let before = child.sums();
+        match child {
+            Node::Branch(below) => Arc::make_mut(below).set(depth + 1, position, Some(leaf)),
+            Node::One(_) | Node::Many(_) if child.position() == Some(position) => *child = leaf,
+            Node::One(_) | Node::Many(_) => return Err(leaf),
+        }
+        self.sums = self.sums.minus(before).plus(child.sums());
+        Ok(())
     }
 }
 
