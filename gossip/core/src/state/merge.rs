@@ -49,7 +49,14 @@ impl State {
     /// Takes a record from the disk, at boot: no bound on the clock, nothing to persist, nobody to tell.
     pub fn restore(&mut self, record: Record) {
         self.clock = Clock::starting_after(self.clock.last().max(record.hlc()));
-        if !self.is_voided(&record) {
+        if self.is_voided(&record) {
+            return;
+        }
+        // Most of a disk: the only record of its register, of which nothing is to be said to anybody.
+        let is_first = record.id().class != Class::ManyWriters && self.trie.at(record.position()).is_empty();
+        if is_first && self.put_only(&record) {
+            self.follow(&record, &mut Vec::new(), &mut Vec::new());
+        } else {
             let _changed = self.admit(record, Settledness::Ignore);
         }
     }

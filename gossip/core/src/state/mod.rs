@@ -18,6 +18,7 @@ mod actual;
 mod desired;
 mod facts;
 pub mod hours;
+mod index;
 mod merge;
 mod stage;
 pub mod trie;
@@ -26,11 +27,11 @@ pub mod walk;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::borrow::Borrow;
 use core::cmp::Ordering;
 use core::fmt;
 use core::ops::Bound;
 
+use index::{Entry, Place, Wanted};
 pub use merge::{Merge, MergeRefusal};
 pub use trie::Trie;
 
@@ -44,36 +45,6 @@ fn canonical(a: &Record, b: &Record) -> Ordering {
     a.id().cmp(b.id()).then_with(|| order(a).cmp(&order(b))).then_with(|| a.bytes().cmp(b.bytes()))
 }
 
-/// The visible record of a register (or a tombstone where there is no value), ordered by the register's id.
-#[derive(Clone, Debug)]
-struct Entry(Record);
-
-impl Borrow<RecordId> for Entry {
-    fn borrow(&self) -> &RecordId {
-        self.0.id()
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.id() == other.0.id()
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.id().cmp(other.0.id())
-    }
-}
-
 /// All replicated records, and the node's own pen.
 #[derive(Clone)]
 pub struct State {
@@ -82,7 +53,7 @@ pub struct State {
     /// The position of our last one-writer record in this boot.
     sequence: u64,
     trie: Trie,
-    /// One entry a register, in order; eight bytes each, as entries share the trie's records.
+    /// One entry a register, in order; sixteen bytes each, as entries share the trie's records.
     index: BTreeSet<Entry>,
     /// Own desired records that are not in the state yet.
     staged: BTreeMap<RecordId, Vec<Record>>,
@@ -135,7 +106,7 @@ impl State {
     /// The value of a register: of concurrent ones the greatest by (HLC, author); an update beats a concurrent deletion.
     #[must_use]
     pub fn value(&self, id: &RecordId) -> Option<&Record> {
-        self.index.get(id).map(|entry| &entry.0).filter(|r| r.payload().is_some())
+        self.index.get(&Wanted::new(id) as &dyn Place).map(|entry| &entry.record).filter(|r| r.payload().is_some())
     }
 
     /// Everything that a register holds, tombstones included, in canonical order. More than one record in a many-writer
@@ -175,7 +146,9 @@ impl State {
     }
 
     fn starting_at(&self, id: &RecordId) -> impl Iterator<Item = &Record> + use<'_> {
-        self.index.range::<RecordId, _>((Bound::Included(id), Bound::Unbounded)).map(|entry| &entry.0)
+        let first = Wanted::new(id);
+        let range = (Bound::Included(&first as &dyn Place), Bound::Unbounded);
+        self.index.range::<dyn Place, _>(range).map(|entry| &entry.record)
     }
 
     /// The newest boot of a node of which this state has seen anything.
@@ -245,8 +218,8 @@ impl State {
             Class::GrowOnly => records.last(),
         };
         match winner.or_else(|| records.last()) {
-            Some(record) => drop(self.index.replace(Entry(record.clone()))),
-            None => drop(self.index.take(id)),
+            Some(record) => drop(self.index.replace(Entry::new(record.clone()))),
+            None => drop(self.index.take(&Wanted::new(id) as &dyn Place)),
         }
         old
     }
@@ -254,11 +227,13 @@ impl State {
     /// The usual case of [`State::put`]: a register without siblings gets a record in place of the one it has, if any, and
     /// shares its position with nobody. All such records lie in one slot on disk. False if this is not that case.
     fn put_only(&mut self, record: &Record) -> bool {
-        if !matches!(self.trie.at(record.position()), [] | [_]) || !self.trie.is_of(record.position(), record.id()) {
-            return false;
+        match self.trie.at(record.position()) {
+            [] => {}
+            [held] if held.id() == record.id() => {}
+            _ => return false,
         }
         self.trie.set_one(record.clone());
-        drop(self.index.replace(Entry(record.clone())));
+        drop(self.index.replace(Entry::new(record.clone())));
         true
     }
 

@@ -247,11 +247,6 @@ impl Trie {
         };
     }
 
-    /// True if nothing but records of this register lies at a position.
-    pub(super) fn is_of(&self, position: u64, id: &RecordId) -> bool {
-        self.at(position).iter().all(|record| record.id() == id)
-    }
-
     /// Hashes and size of everything.
     #[must_use]
     pub fn sums(&self) -> Sums {
