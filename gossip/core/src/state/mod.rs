@@ -1,8 +1,8 @@
 //! The replicated state of one node: records in, the same answer on every node out.
 //!
-//! Reading order: [`trie`] (where records lie), `desired`, `actual`, `facts` (how records of one register merge, one file a
-//! class), `merge` (what a merge touches besides), `stage` (how a node writes), [`hours`] (when tombstones may go),
-//! [`walk`] (how two states find their difference).
+//! Reading order: [`trie`] (where records lie), `index` (their order by register), `desired`, `actual`, `facts` (how records
+//! of one register merge, one file a class), `merge` (what a merge touches besides), `stage` (how a node writes), [`hours`]
+//! (when tombstones may go), [`walk`] (how two states find their difference).
 //!
 //! **Canonical order.** The records of a register are sorted by (HLC, author, bytes), registers by (class, kind, key), and
 //! places in the trie by the hash of the register's id. Nothing here depends on the order in which records arrived: a
