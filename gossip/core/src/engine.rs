@@ -12,6 +12,7 @@
 mod config;
 mod frames;
 mod packet;
+mod spread;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -36,6 +37,7 @@ use crate::rng::{Rng, Seed};
 use crate::spread::fresh::Fresh;
 use crate::spread::links::Links;
 use crate::spread::riders::Riders;
+use crate::spread::tree::Tree;
 use crate::state::{Merge, State};
 use crate::time::{Duration, Instant, Wall};
 use crate::trust::Roster;
@@ -44,14 +46,8 @@ use crate::wire::{Class, Record, RecordId};
 /// Members up to which every node links to every other.
 const FULL_MESH: usize = 8;
 
-/// Pause between two pushes down the links of a cluster too large for a full mesh. The first change goes at once; what
-/// arrives within the pause goes together, so that a storm of records costs a frame per link and pause, not one a record.
-const SPREAD_PAUSE: Duration = Duration::from_millis(20);
 /// What others say of themselves is put on disk after at most so long, together: one commit instead of one a record.
 const CACHE_PAUSE: Duration = Duration::from_millis(500);
-/// Records that wait for a push at most.
-const MAX_SPREAD: usize = 2_048;
-
 /// Where a record came from, hence where it need not go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Origin {
@@ -99,6 +95,7 @@ pub struct Gossip {
     links: Links,
     riders: Riders,
     fresh: Fresh,
+    tree: Tree,
     rng: Rng,
     inbox: VecDeque<Incoming>,
     inbox_bytes: usize,
@@ -165,6 +162,7 @@ impl Gossip {
             links: Links::new(me, timing.dial_backoff, timing.dial_backoff_max),
             riders: Riders::new(timing.rider_rate, now),
             fresh: Fresh::new(timing.settle, now),
+            tree: Tree::default(),
             rng,
             inbox: VecDeque::new(),
             inbox_bytes: 0,
@@ -273,6 +271,7 @@ impl Gossip {
         if self.spread_due.is_some_and(|at| at <= self.now) {
             self.push_spread();
         }
+        self.tend_tree();
         self.post(wall, out);
         if self.ops_due.is_some_and(|at| at <= self.now) {
             self.flush_persist(out);
@@ -318,17 +317,22 @@ impl Gossip {
         if !self.inbox.is_empty() {
             return Some(self.now);
         }
-        let others = [self.membership.next_deadline(), self.spread_due, self.ops_due];
+        let others = [self.membership.next_deadline(), self.spread_due, self.ops_due, self.tree.next_deadline()];
         Some(others.into_iter().flatten().fold(self.upkeep_at, Instant::min))
     }
 
     /// Merges a record; tells, persists and spreads what came of it.
     fn take(&mut self, wall: Wall, record: Record, origin: Origin, out: &mut GossipOutputs) {
         out.cost += 3;
-        let Merge::Changed { ids, persist } = self.state.merge(record.clone(), wall) else { return };
+        let over = if let Origin::Link(link) = origin { Some(link) } else { None };
+        let Merge::Changed { ids, persist } = self.state.merge(record.clone(), wall) else {
+            self.came_to_nothing(&record);
+            return;
+        };
         out.cost += 3;
         self.changed_at = self.now;
-        self.fresh.note(self.now, &record);
+        self.fresh.note(self.now, &record, over);
+        self.tree.first(record.hash(), over);
         match origin {
             // What was written under its slot before the merge need not be written again.
             Origin::Own(_) => {
@@ -353,16 +357,6 @@ impl Gossip {
             }
             self.spread_soon(record, origin);
         }
-    }
-
-    /// Has a record pushed on: at once what a writer waits for or a small flock needs, else together with what else comes.
-    fn spread_soon(&mut self, record: Record, origin: Origin) {
-        let hurry = matches!(origin, Origin::Own(Some(_)))
-            || self.membership.size() <= FULL_MESH
-            || self.spread.len() >= MAX_SPREAD;
-        let due = if hurry { self.now } else { self.now.max(self.spread_last + SPREAD_PAUSE) };
-        self.spread_due = Some(self.spread_due.map_or(due, |at| at.min(due)));
-        self.spread.push((record, origin));
     }
 
     fn has_all_links(&self) -> bool {
@@ -447,18 +441,6 @@ impl Gossip {
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.generation
-    }
-
-    /// How long a change takes to reach every node, as estimated: the measured time of a push until it is acknowledged,
-    /// times the hops that it needs.
-    #[must_use]
-    pub fn spread_time(&self) -> Duration {
-        let alive = self.membership.alive();
-        // Four outgoing links and as many incoming: each hop multiplies what is reached by about four.
-        if alive <= FULL_MESH {
-            return self.hop;
-        }
-        (self.hop + SPREAD_PAUSE) * (alive.ilog2().div_ceil(2) + 1)
     }
 
     /// A peer's wall clock minus ours, in milliseconds, as of its last packet (transit included).

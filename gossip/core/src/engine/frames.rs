@@ -102,6 +102,7 @@ impl Gossip {
         if !admitted {
             return true;
         }
+        let judged = matches!(incoming.head, Some(Head::Push(None)));
         loop {
             if *left == 0 && !forced {
                 return false;
@@ -109,11 +110,11 @@ impl Gossip {
             // A push reaches us over several links; all but the first are recognised without being read.
             let record = match incoming.next() {
                 None => return true,
-                Some(Next::Read(record)) if self.fresh.knows(record.hash()) => None,
-                Some(Next::Read(record)) => Some(record.clone()),
-                Some(Next::Bytes(bytes)) if self.fresh.knows(hash64(bytes)) => None,
+                Some(Next::Read(record)) if self.fresh.knows(record.hash()) => Err(record.hash()),
+                Some(Next::Read(record)) => Ok(record.clone()),
+                Some(Next::Bytes(bytes)) if self.fresh.knows(hash64(bytes)) => Err(hash64(bytes)),
                 Some(Next::Bytes(bytes)) => match Record::read(bytes) {
-                    Ok(record) => Some(record),
+                    Ok(record) => Ok(record),
                     Err(_) => {
                         self.unreadable += 1;
                         continue;
@@ -121,11 +122,16 @@ impl Gossip {
                 },
             };
             match record {
-                Some(record) => {
+                Ok(record) => {
                     *left = left.saturating_sub(1);
                     self.take(wall, record, origin, out);
                 }
-                None => out.cost += 1,
+                Err(held) => {
+                    out.cost += 1;
+                    if judged {
+                        self.came_again(incoming.link, held);
+                    }
+                }
             }
         }
     }
@@ -154,11 +160,18 @@ impl Gossip {
                 self.member_events(out);
             }
             Head::Goodbye => self.membership.goodbye(self.now, peer),
+            Head::Digest(hashes) => {
+                out.cost += hashes.len() as u64 / 8;
+                self.told(link, &hashes);
+            }
+            Head::Prune => self.pruned(link),
+            Head::Graft(hashes) => self.grafted(link, &hashes),
         }
     }
 
     pub(super) fn link_up(&mut self, link: LinkId, peer: NodeId, inbound: bool, out: &mut GossipOutputs) {
         self.links.up(self.now, link, peer, inbound);
+        self.tree.up(link, self.config.me > peer);
         if peer == self.config.me || self.roster.is_removed(peer) {
             self.links.hang_up(link, "the peer is not in the roster", out);
             return;
@@ -190,10 +203,11 @@ impl Gossip {
             // If its agent is gone, its host says so now rather than at the next probe.
             self.membership.announce(self.now, peer);
         }
+        self.trim_tree();
         self.upkeep_at = self.now;
     }
 
-    fn say(&mut self, link: LinkId, class: FrameClass, frame: Frame) {
+    pub(super) fn say(&mut self, link: LinkId, class: FrameClass, frame: Frame) {
         self.links.queue(link, class, frame);
     }
 
@@ -212,7 +226,9 @@ impl Gossip {
             self.disk_is_old(newest, out);
             return;
         }
-        if !self.links.greet(self.now, link, hello.generation, out) {
+        let stays = self.links.greet(self.now, link, hello.generation, out);
+        self.trim_tree();
+        if !stays {
             return;
         }
         if let Some(link) = self.links.get_mut(link) {
@@ -345,61 +361,6 @@ impl Gossip {
             self.hop = (self.hop * 7 + took) / 8;
         }
         out.event(GossipEvent::Stored { hlc, by });
-    }
-
-    /// Sends what was merged since the last push down every link but the one it came from. What its writer wants
-    /// acknowledged goes in frames of its own, batch by batch.
-    pub(super) fn push_spread(&mut self) {
-        self.spread_due = None;
-        self.spread_last = self.now;
-        // Links whose peer has yet to greet as well: our own greeting went first, with a root that lacks these records,
-        // and a walk takes what arrives while a link stands for sent. Without them a newcomer's header was late by the
-        // wait for the next sync.
-        let links = self.links.ids();
-        let is_awaited = |(_, origin): &(Record, Origin)| matches!(origin, Origin::Own(Some(_)));
-        let (awaited, mut mixed): (Vec<_>, Vec<_>) =
-            core::mem::take(&mut self.spread).into_iter().partition(is_awaited);
-        for batch in awaited.chunk_by(|(_, a), (_, b)| a == b) {
-            let Some((_, Origin::Own(want))) = batch.first() else { continue };
-            let records: Vec<Record> = batch.iter().map(|(record, _)| record.clone()).collect();
-            self.push_to(&links, &records, *want);
-        }
-        self.push_mixed(&links, &mixed);
-        mixed.clear();
-        self.spread = mixed;
-    }
-
-    /// One frame for all links that gave us nothing of this, and one each for the others, without what they gave.
-    fn push_mixed(&mut self, links: &[LinkId], spread: &[(Record, Origin)]) {
-        if spread.is_empty() {
-            return;
-        }
-        let gave = |link: LinkId| spread.iter().any(|(_, origin)| *origin == Origin::Link(link));
-        let (givers, others): (Vec<LinkId>, Vec<LinkId>) = links.iter().partition(|link| gave(**link));
-        if !others.is_empty() {
-            let all: Vec<Record> = spread.iter().map(|(record, _)| record.clone()).collect();
-            self.push_to(&others, &all, None);
-        }
-        for link in givers {
-            let from_others = spread.iter().filter(|(_, origin)| *origin != Origin::Link(link));
-            let records: Vec<Record> = from_others.map(|(record, _)| record.clone()).collect();
-            self.push_to(&[link], &records, None);
-        }
-    }
-
-    fn push_to(&mut self, links: &[LinkId], records: &[Record], want: Option<Hlc>) {
-        if links.is_empty() {
-            return;
-        }
-        let runs = chunks(records, MAX_FRAME);
-        for (index, run) in runs.iter().enumerate() {
-            // Links keep the order, so that the last frame's acknowledgement stands for all.
-            let want = want.filter(|_| index + 1 == runs.len());
-            let frame = with_records(&Head::Push(want), run);
-            for link in links {
-                self.say(*link, FrameClass::Push, frame.clone());
-            }
-        }
     }
 
     /// A peer knows a newer boot of us: what this disk holds was overtaken. (A clone of this node that is alive elsewhere

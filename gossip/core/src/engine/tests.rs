@@ -1,5 +1,7 @@
 //! Several engines in one small world: an event queue, latency, loss, cuts, disks. Minutes pass in milliseconds.
 
+mod tree;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;

@@ -61,6 +61,12 @@ pub(crate) enum Head {
     Members(Vec<MemberLine>),
     /// The sender leaves on purpose.
     Goodbye,
+    /// The sender holds fresh records with these hashes.
+    Digest(Vec<u64>),
+    /// What comes over this link came over another before: hashes will do.
+    Prune,
+    /// The sender lacks the records with these hashes, and wants fresh ones over this link from now on.
+    Graft(Vec<u64>),
 }
 
 /// A frame without records.
@@ -156,6 +162,10 @@ mod tests {
     fn the_bytes_of_a_frame_are_fixed() {
         assert_eq!(frame(&Head::Stored(Hlc(7))).bytes()[..], [1, 0, 0, 0, 2, 2, 7]);
         assert_eq!(frame(&Head::Goodbye).bytes()[..], [1, 0, 0, 0, 1, 8]);
+        let digest = [1, 0, 0, 0, 12, 9, 2, 7, 253, 8, 7, 6, 5, 4, 3, 2, 1];
+        assert_eq!(frame(&Head::Digest(alloc::vec![7, 0x0102_0304_0506_0708])).bytes()[..], digest);
+        assert_eq!(frame(&Head::Prune).bytes()[..], [1, 0, 0, 0, 1, 10]);
+        assert_eq!(frame(&Head::Graft(alloc::vec![9])).bytes()[..], [1, 0, 0, 0, 3, 11, 1, 9]);
     }
 
     #[test]
