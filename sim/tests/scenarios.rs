@@ -13,3 +13,14 @@ fn no_scenario_breaks_a_promise() -> Result<(), String> {
     }
     Ok(())
 }
+
+#[test]
+fn a_large_deploy_lands_at_once_and_nothing_is_started_twice() -> Result<(), String> {
+    let scenario = "kill-one".to_owned();
+    for outcome in run(&RunOptions { scenario, nodes: Some(100), seeds: 1..=2, jobs: 2, json: true })? {
+        assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
+        assert!(outcome.deploy_s.max.is_some_and(|s| s < 1.0), "{:?}", outcome.deploy_s);
+        assert!(outcome.moves <= outcome.moves_minimum + 2, "{} of {}", outcome.moves, outcome.moves_minimum);
+    }
+    Ok(())
+}

@@ -21,9 +21,11 @@ use crate::rollout;
 use crate::view::InForce;
 
 /// Changed replicas that one call looks at.
-const DIRTY_SLICE: usize = 256;
-/// Waiting replicas that one call decides on.
-const CLAIM_SLICE: usize = 128;
+const DIRTY_SLICE: usize = 1_024;
+/// Pairs of replica and node that one plan weighs; tens of milliseconds.
+const PLAN_PAIRS: usize = 2_000_000;
+/// Replicas that one plan is about at least, however many nodes there are.
+const PLAN_LEAST: usize = 256;
 /// A replica whose claim could not be admitted is looked at again after this.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -146,10 +148,13 @@ impl Node {
 
     /// Decides on replicas whose wait may be over.
     pub(crate) fn claim_due(&mut self, now: Instant, wall: Wall, out: &mut Outputs) {
-        if !self.may_claim(now) {
+        // A plan is about all that is due: nodes that cut one deploy into pieces have each seen other claims by the second
+        // piece, and then each has a plan of its own.
+        if !self.may_claim(now) || self.schedule.has_dirty() {
             return;
         }
-        let due = self.schedule.take_due(now, CLAIM_SLICE);
+        let slice = (PLAN_PAIRS / self.view.nodes().len().max(1)).max(PLAN_LEAST);
+        let due = self.schedule.take_due(now, slice);
         if due.is_empty() {
             return;
         }
