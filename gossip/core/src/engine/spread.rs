@@ -44,7 +44,7 @@ impl Gossip {
         if alive <= FULL_MESH {
             return self.hop;
         }
-        // The tree is some 4/3 log2 hops deep; each goes one way and waits for no disk, half of what is measured at most.
+        // The tree is taken to be 4/3 log2 hops deep; each goes one way and waits for no disk, half of what is measured at most.
         (self.hop + SPREAD_PAUSE) * (alive.ilog2() * 2 / 3 + 1)
     }
 

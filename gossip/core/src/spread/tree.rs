@@ -30,8 +30,7 @@ const MAX_TELLERS: usize = 4;
 const SETTLE: Duration = Duration::from_millis(250);
 /// Duplicates that are evidence.
 const EVIDENCE: u32 = 8;
-/// One record in so many must be a duplicate. On a long loop each link brings few, and stays, as a spare. (With 4 instead
-/// of 2, half a second instead of a fifth passed before 60 nodes agreed again after a death.)
+/// One record in so many must be a duplicate. On a long loop each link brings few, and stays, as a spare.
 const SHARE: u32 = 2;
 /// Records after which older evidence counts half.
 const WINDOW: u32 = 128;
