@@ -122,6 +122,8 @@ pub struct Gossip {
     changed_at: Instant,
     upkeep_at: Instant,
     hours_at: Instant,
+    /// Our successor on the ring may be another one, or its link may be gone.
+    ring_changed: bool,
     /// A moving average of the time from a push to its acknowledgement.
     hop: Duration,
     pushed: BTreeMap<crate::hlc::Hlc, Instant>,
@@ -182,6 +184,7 @@ impl Gossip {
             changed_at: now,
             upkeep_at: now,
             hours_at,
+            ring_changed: true,
             hop: Duration::from_millis(50),
             pushed: BTreeMap::new(),
             failed: false,
@@ -285,6 +288,7 @@ impl Gossip {
             return;
         }
         let events = core::mem::take(&mut self.membership.outbox.events);
+        self.ring_changed = true;
         for (node, state, reason) in events {
             if state == MemberState::Alive {
                 self.worth_a_dial(node);

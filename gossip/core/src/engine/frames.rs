@@ -204,6 +204,7 @@ impl Gossip {
             self.membership.announce(self.now, peer);
         }
         self.trim_tree();
+        self.ring_changed = true;
         self.upkeep_at = self.now;
     }
 

@@ -497,6 +497,24 @@ fn what_the_other_side_believed_kills_nobody_on_this_side() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
+#[test]
+fn halves_of_a_large_flock_grow_together_again() {
+    let mut world = World::running(40, 90);
+    let (left, right): (Vec<u8>, Vec<u8>) = (1..=40).partition(|n| *n <= 13);
+    world.partition(&left, &right);
+    world.run(Duration::from_secs(60));
+    world.put(1, "left", b"l");
+    world.put(40, "right", b"r");
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.roots().len(), 2, "each half has all the links that it wants");
+    world.cut.clear();
+    world.run(Duration::from_secs(45));
+    world.settled();
+    assert_eq!(world.roots().len(), 1);
+    let degree = |n| world.gossip(n).links().count();
+    assert!((1..=40).all(|n| degree(n) <= 20), "{:?}", (1..=40).map(degree).collect::<Vec<_>>());
+}
+
 fn under_loss(guard: bool, seed: u64) -> (u64, usize) {
     let mut world = World::new(10, seed);
     world.guard = guard;

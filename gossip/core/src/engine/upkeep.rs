@@ -57,11 +57,8 @@ impl Gossip {
             let wanted: Vec<NodeId> = self.membership.others().filter_map(open).collect();
             wanted.into_iter().for_each(|node| self.links.start_dial(now, node, out));
         } else {
-            let standing = self.links.outgoing(now);
-            if standing >= OUTGOING {
-                return;
-            }
-            for _ in standing..OUTGOING {
+            self.close_the_ring(out);
+            for _ in self.links.outgoing(now)..OUTGOING {
                 let Some(node) = self.next_neighbour() else { break };
                 self.links.start_dial(now, node, out);
             }
@@ -70,6 +67,31 @@ impl Gossip {
         if let Some(at) = self.links.next_dial(now, wanted) {
             self.remind(at);
         }
+    }
+
+    /// Sees to the link to our successor, which may be another one since members came or went: two halves of a flock that
+    /// was cut in two each have all the links that they want, and only the ring says that they are one.
+    fn close_the_ring(&mut self, out: &mut GossipOutputs) {
+        if !self.ring_changed {
+            return;
+        }
+        let Some(successor) = self.successor() else { return };
+        if self.links.has(successor) {
+            self.ring_changed = false;
+            let busy = self.walk.map(|walk| walk.link);
+            self.links.trim(successor, OUTGOING, busy, out);
+            self.trim_tree();
+        } else if !self.links.is_settled(self.now, successor) {
+            self.links.start_dial(self.now, successor, out);
+        }
+    }
+
+    /// The next one alive on the ring of hashes; the distance wraps, which is what makes it a ring.
+    fn successor(&self) -> Option<NodeId> {
+        let place = |node: NodeId| hash64(&node.0);
+        let own = place(self.config.me);
+        let alive = self.membership.others().filter(|(_, state)| self.is_worth_a_dial(*state));
+        alive.map(|(node, _)| node).min_by_key(|node| place(*node).wrapping_sub(own))
     }
 
     /// Suspects are tried while we know of nobody better; the down announce themselves when they are back.
@@ -83,16 +105,14 @@ impl Gossip {
 
     fn next_neighbour(&mut self) -> Option<NodeId> {
         let now = self.now;
-        let place = |node: NodeId| hash64(&node.0);
-        let own = place(self.config.me);
-        let worth = |(node, state): (NodeId, MemberState)| self.is_worth_a_dial(state).then_some(node);
-        let alive: Vec<NodeId> = self.membership.others().filter_map(worth).collect();
-        // The distance around the ring wraps, which is what makes it a ring.
-        let successor = alive.iter().copied().min_by_key(|node| place(*node).wrapping_sub(own))?;
+        let successor = self.successor()?;
         if !self.links.is_settled(now, successor) {
             return Some(successor);
         }
-        let mut open: Vec<NodeId> = alive.into_iter().filter(|node| !self.links.is_settled(now, *node)).collect();
+        let open = |(node, state): (NodeId, MemberState)| {
+            (self.is_worth_a_dial(state) && !self.links.is_settled(now, node)).then_some(node)
+        };
+        let mut open: Vec<NodeId> = self.membership.others().filter_map(open).collect();
         // Seeds would drown if everybody began with them; they are for when nobody else answers.
         if self.links.is_empty() && self.booted + SEED_PATIENCE <= now {
             let seeds: Vec<NodeId> = open.iter().copied().filter(|node| self.config.seeds.contains(node)).collect();

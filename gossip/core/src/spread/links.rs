@@ -264,6 +264,18 @@ impl Links {
         best == id
     }
 
+    /// Closes dialled links beyond the wanted number, the oldest first; neither the one to `keep` nor a busy one.
+    pub(crate) fn trim(&mut self, keep: NodeId, wanted: usize, busy: Option<LinkId>, out: &mut GossipOutputs) {
+        let dialled = self.links.iter().filter(|(_, link)| !link.inbound);
+        let surplus = dialled.clone().count().saturating_sub(wanted);
+        let idle = |(id, link): &(&LinkId, &Link)| link.peer != keep && link.copy.is_none() && busy != Some(**id);
+        let mut idle: Vec<(Instant, LinkId)> = dialled.filter(idle).map(|(id, link)| (link.up, *id)).collect();
+        idle.sort_unstable();
+        for (_, id) in idle.into_iter().take(surplus) {
+            self.hang_up(id, "more links than are wanted", out);
+        }
+    }
+
     /// Closes a link without an answer.
     pub(crate) fn hang_up(&mut self, id: LinkId, reason: &'static str, out: &mut GossipOutputs) {
         if self.links.remove(&id).is_some() {
