@@ -187,7 +187,7 @@ impl Cluster {
         }
     }
 
-    /// Waits until every running node sees all nodes alive.
+    /// Waits until every running node sees all nodes alive, and knows their names.
     ///
     /// # Panics
     /// If that does not happen in time.
@@ -196,7 +196,10 @@ impl Cluster {
         for node in self.nodes.iter().filter(|n| n.agent.is_some()) {
             until("all nodes alive", PATIENCE, || {
                 let rows = node.json(&["nodes"]).map_err(|e| format!("{e}\n{}", node.log()))?;
-                let alive = rows.as_array().into_iter().flatten().filter(|r| r["state"] == "alive").count();
+                // A member without a name is one whose header is still on its way.
+                let is_known = |r: &&Value| self.nodes.iter().any(|n| r["name"] == n.name.as_str());
+                let alive =
+                    rows.as_array().into_iter().flatten().filter(|r| r["state"] == "alive").filter(is_known).count();
                 if alive == all { Ok(()) } else { Err(format!("{} sees {alive} of {all}: {rows}", node.name)) }
             });
         }

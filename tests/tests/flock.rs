@@ -92,9 +92,15 @@ fn a_killed_agent_disturbs_nothing_and_a_killed_flock_comes_back() {
     assert_eq!(workloads(&cluster, busy), running[busy], "workloads outlive their agent");
     cluster.start_agent(busy);
     cluster.wait_for_all_alive();
-    assert_eq!(owners(&cluster.wait_ready(busy, 3)), owners(&before));
-    assert_eq!(workloads(&cluster, busy), running[busy], "adopted, not started again");
+    let after = cluster.wait_ready(busy, 3);
+    // A machine under load may start an agent later than its peers wait for it; only then may its work move.
+    if !(0..5).any(|n| held_down(&cluster, n, &cluster.nodes[busy].name)) {
+        assert_eq!(owners(&after), owners(&before));
+        assert_eq!(workloads(&cluster, busy), running[busy], "adopted, not started again");
+    }
 
+    let before = cluster.wait_ready(0, 3);
+    let running: Vec<_> = (0..5).map(|n| workloads(&cluster, n)).collect();
     for n in 0..5 {
         cluster.kill_agent(n);
     }
@@ -115,6 +121,13 @@ fn a_killed_agent_disturbs_nothing_and_a_killed_flock_comes_back() {
     }
     cluster.wait_for_all_alive();
     let _ready = cluster.wait_ready(0, 3);
+}
+
+/// True if a node told that it holds another one down.
+fn held_down(cluster: &Cluster, n: usize, name: &str) -> bool {
+    let events = cluster.nodes[n].json(&["events"]).expect("its events");
+    let says = |event: &Value| event["node"] == name && event["text"].as_str().is_some_and(|t| t.starts_with("down"));
+    events.as_array().into_iter().flatten().any(says)
 }
 
 #[test]
