@@ -1,11 +1,12 @@
 //! What a host's names answer with, service by service, and a digest of it, so that "everyone answers with exactly what is
 //! ready" costs one comparison a host. It must never ask a core: it is what the core has told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dunlin_gossip::hash::{hash64, mix};
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{ReplicaKey, ServiceKey, Slot};
+use dunlin_gossip::paged::Paged;
 
 /// An instance, as names tell it.
 pub(crate) type Place = (Slot, NodeId);
@@ -13,15 +14,15 @@ pub(crate) type Place = (Slot, NodeId);
 /// The answers of one host.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Answers {
-    services: BTreeMap<ServiceKey, BTreeSet<Place>>,
+    services: BTreeMap<ServiceKey, Paged<Place, ()>>,
     digest: u64,
 }
 
 impl Answers {
     /// The service is known, with these instances and no others.
-    pub(crate) fn set(&mut self, service: &ServiceKey, places: BTreeSet<Place>) {
+    pub(crate) fn set(&mut self, service: &ServiceKey, places: Paged<Place, ()>) {
         self.remove(service);
-        places.iter().for_each(|place| self.digest = self.digest.wrapping_add(weigh(service, *place)));
+        places.keys().for_each(|place| self.digest = self.digest.wrapping_add(weigh(service, *place)));
         self.services.insert(service.clone(), places);
     }
 
@@ -35,12 +36,12 @@ impl Answers {
     ) -> bool {
         let Some(places) = self.services.get_mut(service) else { return false };
         for place in about {
-            if places.remove(place) {
+            if places.remove(place).is_some() {
                 self.digest = self.digest.wrapping_sub(weigh(service, *place));
             }
         }
         for place in present {
-            if places.insert(place) {
+            if places.insert(place, ()).is_none() {
                 self.digest = self.digest.wrapping_add(weigh(service, place));
             }
         }
@@ -49,8 +50,8 @@ impl Answers {
 
     /// The service is unknown from now on.
     pub(crate) fn remove(&mut self, service: &ServiceKey) {
-        for place in self.services.remove(service).unwrap_or_default() {
-            self.digest = self.digest.wrapping_sub(weigh(service, place));
+        for place in self.services.remove(service).unwrap_or_default().keys() {
+            self.digest = self.digest.wrapping_sub(weigh(service, *place));
         }
     }
 
@@ -60,7 +61,7 @@ impl Answers {
     }
 
     /// The instances of a service, in order.
-    pub(crate) fn of(&self, service: &ServiceKey) -> Option<&BTreeSet<Place>> {
+    pub(crate) fn of(&self, service: &ServiceKey) -> Option<&Paged<Place, ()>> {
         self.services.get(service)
     }
 
@@ -71,7 +72,7 @@ impl Answers {
 
     /// True if that instance is answered with.
     pub(crate) fn has(&self, replica: &ReplicaKey, node: NodeId) -> bool {
-        self.services.get(&replica.service).is_some_and(|places| places.contains(&(replica.slot, node)))
+        self.services.get(&replica.service).is_some_and(|places| places.contains_key(&(replica.slot, node)))
     }
 
     /// Equal for equal sets of instances.
@@ -108,11 +109,11 @@ mod tests {
         let place = |n: u32| (Slot::Number(n), NodeId([u8::try_from(n).expect("small"); 16]));
         let mut told = Answers::default();
         assert!(!told.change(&service, &[], [place(1)].into_iter()), "an unknown service");
-        told.set(&service, BTreeSet::new());
+        told.set(&service, Paged::new());
         assert!(told.change(&service, &[place(1), place(2)], [place(1), place(2)].into_iter()));
         assert!(told.change(&service, &[place(1), place(3)], [place(3)].into_iter()));
         let mut other = Answers::default();
-        other.set(&service, BTreeSet::from([place(2), place(3)]));
+        other.set(&service, [(place(2), ()), (place(3), ())].into_iter().collect());
         assert_eq!(told.digest(), other.digest());
         let key = |n| (ReplicaKey { service: service.clone(), slot: Slot::Number(n) }, place(n).1);
         assert_eq!(told.digest(), digest([key(2), key(3)].into_iter()));

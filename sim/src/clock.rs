@@ -14,23 +14,39 @@ pub(crate) struct Clock {
     /// How far its wall clock is off.
     pub(crate) skew_ms: i64,
     /// How many millionths its clocks run fast (negative: slow).
-    pub(crate) drift_ppm: i64,
+    drift_ppm: i64,
+    /// Since which moment they have run so, and what the monotonic one showed then.
+    since: Nanos,
+    shown: Nanos,
 }
 
 impl Clock {
+    /// Clocks that are off from the beginning.
+    pub(crate) const fn new(skew_ms: i64, drift_ppm: i64) -> Self {
+        Self { skew_ms, drift_ppm, since: 0, shown: 0 }
+    }
+
+    /// From now on they run fast by so many millionths.
+    pub(crate) fn drift(&mut self, now: Nanos, ppm: i64) {
+        (self.shown, self.since) = (self.local(now).as_nanos(), now);
+        self.drift_ppm = ppm;
+    }
+
     /// What the host's monotonic clock shows at a moment of the world.
     pub(crate) fn local(self, at: Nanos) -> Instant {
-        let shown = i128::from(at) + i128::from(at) * i128::from(self.drift_ppm) / 1_000_000;
+        let passed = i128::from(at) - i128::from(self.since);
+        let shown = i128::from(self.shown) + passed + passed * i128::from(self.drift_ppm) / 1_000_000;
         Instant::from_nanos(u64::try_from(shown).unwrap_or(0))
     }
 
     /// The first moment of the world at which the host's monotonic clock shows `local` or later.
     pub(crate) fn world(self, local: Instant) -> Nanos {
+        let ahead = i128::from(local.as_nanos()) - i128::from(self.shown);
         if self.drift_ppm == 0 {
-            return local.as_nanos();
+            return u64::try_from(i128::from(self.since) + ahead).unwrap_or(0);
         }
-        let guess = i128::from(local.as_nanos()) * 1_000_000 / (1_000_000 + i128::from(self.drift_ppm));
-        let mut at = u64::try_from(guess).unwrap_or(u64::MAX).saturating_sub(2);
+        let guess = i128::from(self.since) + ahead * 1_000_000 / (1_000_000 + i128::from(self.drift_ppm));
+        let mut at = u64::try_from(guess - 2).unwrap_or(0);
         while at < u64::MAX && self.local(at) < local {
             at += 1;
         }
@@ -50,12 +66,25 @@ mod tests {
     #[test]
     fn a_deadline_is_never_early_and_at_most_a_nanosecond_late() {
         for drift_ppm in [-9_999, -1, 0, 1, 250, 9_999] {
-            let clock = Clock { skew_ms: 0, drift_ppm };
+            let mut clock = Clock::new(0, 77);
+            clock.drift(0, drift_ppm);
             for due in [0, 1, 999, 1_000_000, 86_400_000_000_001] {
                 let at = clock.world(Instant::from_nanos(due));
                 assert!(clock.local(at) >= Instant::from_nanos(due));
                 assert!(at == 0 || clock.local(at - 1) < Instant::from_nanos(due));
             }
+        }
+    }
+
+    #[test]
+    fn a_clock_never_jumps_when_its_rate_changes() {
+        let mut clock = Clock::new(0, 5_000);
+        for (at, ppm) in [(10 * MS, -5_000), (30 * MS, 0), (70 * MS, 9_000)] {
+            let before = clock.local(at);
+            clock.drift(at, ppm);
+            assert_eq!(clock.local(at), before);
+            let due = clock.local(at + MS);
+            assert!(clock.local(clock.world(due)) >= due);
         }
     }
 }

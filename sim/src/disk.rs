@@ -4,14 +4,14 @@
 //! prefix of what was under way. Divergence from reality: nothing rots, and a commit is whole or absent (the agent's store
 //! promises that; its own tests cut files at every byte).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use dunlin_gossip::face::{Boot, PersistOp, PersistSeq};
 use dunlin_gossip::id::{Generation, NodeId};
 use dunlin_gossip::rng::Rng;
 use dunlin_gossip::time::Wall;
-use dunlin_gossip::wire::Record;
+use dunlin_gossip::wire::{Class, Kind, Record};
 
 use crate::queue::{MS, Nanos};
 
@@ -63,18 +63,49 @@ impl Image {
         kept.chain(written).collect()
     }
 
-    /// What the next boot starts from; its generation is on the disk before it does.
-    pub(crate) fn boot(&mut self, wall: Wall) -> Boot {
-        let first = self.generation.is_none();
-        let generation = Generation::next(self.generation, wall.0);
-        self.generation = Some(generation);
-        Boot { records: self.records(), first, generation, alive: Vec::new() }
+    /// True if a record with a value lies there.
+    pub(crate) fn has(&self, slot: &[u8]) -> bool {
+        let is_value = |bytes: &Arc<[u8]>| Record::read(bytes).is_ok_and(|record| record.payload().is_some());
+        let logged = self.log.iter().rev().find_map(|op| match op {
+            PersistOp::Put { slot: at, bytes } => (at == slot).then_some(Some(bytes)),
+            PersistOp::Delete { slot: at } => (at == slot).then_some(None),
+        });
+        match logged.or_else(|| self.changes.get(slot).map(Option::as_ref)) {
+            Some(written) => written.is_some_and(is_value),
+            None => self.base.get(slot).is_some_and(|record| record.payload().is_some()),
+        }
     }
 
-    /// What a process starts from that takes over from another of the same boot.
-    pub(crate) fn take_over(&mut self, generation: Generation, alive: Vec<(NodeId, Generation)>) -> Boot {
+    /// Who belongs, as far as it holds.
+    pub(crate) fn roster(&mut self) -> BTreeSet<NodeId> {
+        let all = self.records();
+        let of = |kind: Kind| {
+            let records =
+                all.iter().filter(move |record| record.id().class == Class::GrowOnly && record.id().kind == kind);
+            records.filter_map(|record| record.id().key.first_chunk::<16>().map(|key| NodeId(*key)))
+        };
+        let removed: BTreeSet<NodeId> = of(Kind::REMOVAL).collect();
+        of(Kind::ROSTER).filter(|node| !removed.contains(node)).collect()
+    }
+
+    /// What the next boot starts from; its generation is on the disk before it does.
+    pub(crate) fn boot(&mut self, wall: Wall, chance: u64) -> Boot {
+        let first = self.generation.is_none();
+        let generation = Generation::next(self.generation, wall.0, chance);
         self.generation = Some(generation);
-        Boot { records: self.records(), first: false, generation, alive }
+        Boot { base: None, records: self.records(), first, generation, alive: Vec::new() }
+    }
+
+    /// Everything that it holds of the register at that place.
+    pub(crate) fn siblings(&mut self, register: &[u8]) -> Vec<Record> {
+        self.compact();
+        let of_register = |slot: &[u8]| slot.starts_with(register);
+        let from = (std::ops::Bound::Included(register), std::ops::Bound::Unbounded);
+        let written = self.changes.range::<[u8], _>(from).take_while(|(slot, _)| of_register(slot));
+        let written = written.filter_map(|(_, bytes)| Record::read(bytes.as_ref()?).ok());
+        let kept = self.base.range::<[u8], _>(from).take_while(|(slot, _)| of_register(slot));
+        let kept = kept.filter(|(slot, _)| !self.changes.contains_key(*slot)).map(|(_, record)| record.clone());
+        written.chain(kept).collect()
     }
 
     /// True if the other does not hold the same.
@@ -100,8 +131,14 @@ pub(crate) struct Disk {
     pub(crate) saved: Option<Image>,
     waiting: VecDeque<Commit>,
     under_way: VecDeque<Commit>,
-    /// Set by a fault: every commit fails from now on.
+    /// Set by a fault: every commit fails until there is room again.
     pub(crate) full: bool,
+    /// Set by a fault: the next fsync fails.
+    pub(crate) fails: bool,
+    /// A commit has failed and its agent has not yet ended itself.
+    pub(crate) failed: bool,
+    /// Set by a fault: each fsync takes so much longer.
+    pub(crate) slower: Nanos,
     /// Numbers the fsyncs, so that an answer that outlived a crash is recognised.
     pub(crate) sync: u64,
     /// Commits that a crash swallowed.
@@ -121,7 +158,7 @@ impl Disk {
         self.sync += 1;
         // One in fifty is slow, as on a shared disk.
         let slow = if rng.below(50) == 0 { 20 * MS } else { 0 };
-        (self.sync, rng.range(MS / 2..3 * MS) + slow)
+        (self.sync, rng.range(MS / 2..3 * MS) + slow + self.slower)
     }
 
     /// An fsync is done: the last commit that is safe now, and whether another one must be started.
@@ -145,6 +182,13 @@ impl Disk {
         self.sync += 1;
     }
 
+    /// An fsync fails: a prefix of what it was to make safe may have made it; the kernel drops the rest, and whatever was to
+    /// come after it must not be believed (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+    pub(crate) fn fail(&mut self, rng: &mut Rng) {
+        self.crash(rng);
+        self.failed = true;
+    }
+
     /// Power or process is gone: of what was under way a prefix has made it, the rest is lost.
     pub(crate) fn crash(&mut self, rng: &mut Rng) {
         let made_it = usize::try_from(rng.below(self.under_way.len() as u64 + 1)).unwrap_or(0);
@@ -164,6 +208,7 @@ impl Disk {
 mod tests {
     use super::*;
     use dunlin_gossip::hlc::Hlc;
+
     use dunlin_gossip::rng::Seed;
     use dunlin_gossip::wire::{RecordId, Stamp};
 
@@ -188,8 +233,8 @@ mod tests {
     #[test]
     fn each_boot_has_a_later_generation_even_when_the_clock_goes_back() {
         let mut image = Image::default();
-        let first = image.boot(Wall(50));
-        let second = image.boot(Wall(10));
+        let first = image.boot(Wall(50), 3);
+        let second = image.boot(Wall(10), 3);
         assert!(first.first && !second.first && second.generation > first.generation);
     }
 }

@@ -14,8 +14,8 @@ use crate::workload::ProcessStep;
 pub(crate) enum Event {
     /// A node's next deadline may have come.
     Deadline { host: HostNo },
-    /// A packet arrives.
-    Packet { from: HostNo, to: HostNo, bytes: Vec<u8> },
+    /// A packet arrives, sealed with the keys that both ends had when it was sent.
+    Packet { from: HostNo, to: HostNo, lives: (u32, u32), bytes: Vec<u8> },
     /// The answer "nobody listens there" arrives.
     Refused { to: HostNo, about: HostNo },
     /// A frame arrives.
@@ -73,7 +73,7 @@ impl Event {
     pub(crate) fn hash(&self, at: Nanos) -> u64 {
         let (kind, a, b) = match self {
             Self::Deadline { host } => (1, u64::from(*host), 0),
-            Self::Packet { from, to, bytes } => (2, pair(*from, *to), hash64(bytes)),
+            Self::Packet { from, to, bytes, .. } => (2, pair(*from, *to), hash64(bytes)),
             Self::Refused { to, about } => (3, pair(*to, *about), 0),
             Self::Frame { link, to, frame } => (4, mix(*link, u64::from(*to)), hash64(frame.bytes())),
             Self::Credit { link, to, bytes } => (5, mix(*link, u64::from(*to)), *bytes),

@@ -4,24 +4,25 @@ use serde::Serialize;
 
 use crate::queue::{Nanos, SECOND};
 
-/// Samples of one figure.
+/// Samples of one figure, each with the moment at which it was taken.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Samples(Vec<u64>);
+pub(crate) struct Samples(Vec<(Nanos, u64)>);
 
 impl Samples {
-    pub(crate) fn add(&mut self, value: u64) {
-        self.0.push(value);
+    pub(crate) fn add(&mut self, at: Nanos, value: u64) {
+        self.0.push((at, value));
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// All of them, for whoever holds several runs together.
+    pub(crate) fn timed(&self) -> Vec<Sample> {
+        self.0.iter().map(|(at, value)| Sample { at_s: seconds(*at), value_s: seconds(*value) }).collect()
     }
 
     /// The smallest sample that is not less than `num` in `den` of all (nearest rank); none without samples.
     pub(crate) fn quantile(&mut self, num: u64, den: u64) -> Option<u64> {
-        self.0.sort_unstable();
+        self.0.sort_unstable_by_key(|(_, value)| *value);
         let rank = (self.0.len() as u64 * num).div_ceil(den).max(1);
-        self.0.get(usize::try_from(rank - 1).unwrap_or(usize::MAX)).copied()
+        self.0.get(usize::try_from(rank - 1).unwrap_or(usize::MAX)).map(|(_, value)| *value)
     }
 
     /// In seconds, for the report.
@@ -41,6 +42,15 @@ impl Samples {
 #[allow(clippy::cast_precision_loss)]
 pub(crate) fn seconds(nanos: Nanos) -> f64 {
     (nanos / 1_000) as f64 / (SECOND / 1_000) as f64
+}
+
+/// A time that was measured, and when.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Sample {
+    /// When it was over, in virtual seconds.
+    pub at_s: f64,
+    /// How long it took.
+    pub value_s: f64,
 }
 
 /// Quantiles in seconds; all none when nothing was measured.
@@ -77,7 +87,7 @@ mod tests {
         let mut rng = Seed(3).rng();
         for len in 0..60_u64 {
             let values: Vec<u64> = (0..len).map(|_| rng.below(20)).collect();
-            let mut samples = Samples(values.clone());
+            let mut samples = Samples(values.iter().map(|value| (0, *value)).collect());
             for num in 1..=100 {
                 // By definition: the least value v of the sample such that at least num % of the samples are <= v.
                 let brute = values

@@ -1,45 +1,32 @@
 //! The operators: people and programs that write at nodes of their choice, and remember what they were promised.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dunlin_core::face::{Ack, Input, Reply, Request, RequestId};
 use dunlin_gossip::model::{
-    HealthCheck, Mode, PortSpec, Prefer, Probe, Protocol, ReplicaKey, Resources, RestartCondition, RestartPolicy,
-    Service, ServiceKey, ServiceName, ServiceSpec, Slot, StackName, StopPolicy,
+    Asker, HealthCheck, Mode, PortSpec, Prefer, Probe, Protocol, ReplicaKey, Resources, RestartCondition,
+    RestartPolicy, Service, ServiceKey, ServiceName, ServiceSpec, Slot, StackName, StopPolicy,
 };
 use dunlin_gossip::time::Duration;
 
 use crate::disk::Image;
 use crate::event::Event;
+use crate::host::Host;
 use crate::net::HostNo;
-use crate::queue::{MS, Nanos};
-use crate::scenario::{Count, ServiceLine};
+use crate::promise::{About, Promise};
+use crate::queue::{MS, Nanos, SECOND};
+use crate::scenario::{Count, Files, ServiceLine};
 use crate::workload::Behaviour;
 use crate::world::World;
 
 /// An operator gives a node so long to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What was written to one service.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Wrote {
-    /// Which version; none when only the number of replicas was written.
-    pub(crate) version: Option<u64>,
-    pub(crate) replicas: u32,
-}
-
-/// A write that a node has acknowledged.
-#[derive(Clone, Debug)]
-pub(crate) struct Promise {
-    pub(crate) hlc: u64,
-    pub(crate) by: HostNo,
-    /// What it wrote; empty for a removal.
-    pub(crate) wrote: BTreeMap<ServiceKey, Wrote>,
-}
+/// Less than that by any of their clocks: a node that lacks acknowledgements has not given up waiting for them yet.
+const SURELY_WAITS: Nanos = 9 * SECOND;
 
 #[derive(Debug)]
 enum Pending {
-    Write { host: HostNo, wrote: BTreeMap<ServiceKey, Wrote> },
+    Write { host: HostNo, word: &'static str, about: About, asked: Nanos },
     Admit { seed: HostNo, newcomer: HostNo },
 }
 
@@ -53,21 +40,20 @@ pub(crate) struct Operator {
     pub(crate) promises: Vec<Promise>,
     /// Writes that were refused or ended in a time-out.
     pub(crate) refused: Vec<String>,
-    /// How often several wrote at the same moment.
-    pub(crate) conflicts: u64,
 }
 
 impl Operator {
-    /// How many writes were acknowledged.
-    pub(crate) fn acknowledged(&self) -> usize {
-        self.promises.len()
-    }
-
     /// A node is gone: what it was asked will not be answered.
     pub(crate) fn forget(&mut self, host: HostNo) {
         self.pending.retain(|_, pending| match pending {
             Pending::Write { host: asked, .. } | Pending::Admit { seed: asked, .. } => *asked != host,
         });
+    }
+
+    /// A version of the stack that was not written before.
+    pub(crate) const fn next_version(&mut self) -> u64 {
+        self.versions += 1;
+        self.versions
     }
 
     fn ask(&mut self, pending: Pending) -> RequestId {
@@ -117,82 +103,105 @@ fn service(line: &ServiceLine, version: u64, replicas: u32) -> Service {
     }
 }
 
+/// What the file of the stack says at this version, and how many replicas of each service.
+pub(crate) fn file(
+    lines: &[ServiceLine],
+    version: u64,
+    hosts: u32,
+) -> (BTreeMap<ServiceName, Service>, BTreeMap<ServiceKey, u32>) {
+    let (mut services, mut counts) = (BTreeMap::new(), BTreeMap::new());
+    for line in lines {
+        let Some(key) = service_key(&line.name) else { continue };
+        let replicas = line.replicas.among(hosts);
+        services.insert(key.service.clone(), service(line, version, replicas));
+        counts.insert(key, replicas);
+    }
+    (services, counts)
+}
+
 impl World {
-    fn host_count(&self) -> u32 {
+    pub(crate) fn host_count(&self) -> u32 {
         u32::try_from(self.hosts.len()).unwrap_or(u32::MAX)
     }
 
-    /// Any host whose agent answers.
-    fn any_up(&mut self, except: &BTreeSet<HostNo>) -> Option<HostNo> {
-        let up = |h: &&crate::host::Host| h.is_up() && h.paused_until <= self.now && !except.contains(&h.no);
-        let up: Vec<HostNo> = self.hosts.iter().filter(up).map(|h| h.no).collect();
-        self.chance.pick(&up).copied()
-    }
-
-    /// So many operators deploy the whole stack at different nodes at this moment, each its own version.
-    pub(crate) fn deploy(&mut self, writers: u32) {
-        let mut asked = BTreeSet::new();
+    /// Operators deploy the whole stack at these nodes at this moment.
+    pub(crate) fn deploy(&mut self, at: &[HostNo], files: Files) {
         let hosts = self.host_count();
         let scenario = std::sync::Arc::clone(&self.scenario);
+        let word = match files {
+            Files::Same => "double-deploy",
+            Files::Different if at.len() > 1 => "conflict",
+            Files::Different => "deploy",
+        };
         self.truth.forget_losses();
-        for _ in 0..writers {
-            let Some(host) = self.any_up(&asked) else { break };
-            asked.insert(host);
-            self.operator.versions += 1;
-            let version = self.operator.versions;
-            let (mut services, mut wrote, mut missing) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-            for line in &scenario.services {
-                let Some(key) = service_key(&line.name) else { continue };
-                let replicas = line.replicas.among(hosts);
-                services.insert(key.service.clone(), service(line, version, replicas));
-                wrote.insert(key.clone(), Wrote { version: Some(version), replicas });
-                missing.extend((1..=replicas).map(|n| ReplicaKey { service: key.clone(), slot: Slot::Number(n) }));
+        for (index, host) in at.iter().enumerate() {
+            if index == 0 || files == Files::Different {
+                self.operator.next_version();
             }
-            if writers == 1 {
-                self.truth.deploying(self.now, version, missing);
+            let version = self.operator.versions;
+            let (services, counts) = file(&scenario.services, version, hosts);
+            if at.len() == 1 {
+                let slots = |(key, replicas): (&ServiceKey, &u32)| {
+                    let service = key.clone();
+                    (1..=*replicas).map(move |n| ReplicaKey { service: service.clone(), slot: Slot::Number(n) })
+                };
+                self.truth.deploying(self.now, version, counts.iter().flat_map(slots).collect());
             }
             let request = Request::Deploy { stack: stack(), services, ack: Ack::Default, timeout: PATIENCE };
-            self.write(host, wrote, request);
-        }
-        if asked.len() > 1 {
-            self.operator.conflicts += 1;
+            self.write(*host, word, About { services: counts.into_keys().collect() }, request);
         }
     }
 
-    pub(crate) fn scale(&mut self, name: &str, replicas: Count) {
+    pub(crate) fn scale(&mut self, name: &str, replicas: Count, at: &[HostNo]) {
         let replicas = replicas.among(self.host_count());
-        let (Some(host), Some(service)) = (self.any_up(&BTreeSet::new()), service_key(name)) else { return };
+        let Some(service) = service_key(name) else { return };
         self.truth.forget_losses();
-        let wrote = BTreeMap::from([(service.clone(), Wrote { version: None, replicas })]);
-        let request = Request::Scale { service, replicas, ack: Ack::Default, timeout: PATIENCE };
-        self.write(host, wrote, request);
+        for host in at {
+            let about = About { services: vec![service.clone()] };
+            let request = Request::Scale { service: service.clone(), replicas, ack: Ack::Default, timeout: PATIENCE };
+            self.write(*host, "scale", about, request);
+        }
     }
 
-    pub(crate) fn remove(&mut self) {
-        let Some(host) = self.any_up(&BTreeSet::new()) else { return };
+    pub(crate) fn remove(&mut self, at: &[HostNo]) {
         self.truth.forget_losses();
-        let request = Request::Remove { stack: stack(), ack: Ack::Default, timeout: PATIENCE };
-        self.write(host, BTreeMap::new(), request);
+        for host in at {
+            let request = Request::Remove { stack: stack(), ack: Ack::Default, timeout: PATIENCE };
+            let about = About { services: Vec::new() };
+            self.write(*host, "remove", about, request);
+        }
     }
 
-    fn write(&mut self, host: HostNo, wrote: BTreeMap<ServiceKey, Wrote>, request: Request) {
-        self.checks.state_changed(self.now);
-        let id = self.operator.ask(Pending::Write { host, wrote });
-        self.feed(host, Input::Request(id, request));
-    }
-
-    /// A host that is not yet admitted asks the first one; it starts once that has answered.
-    pub(crate) fn admit(&mut self, newcomer: HostNo) {
-        let seed = 0;
-        let (by, wall) = (self.hosts[0].id, self.hosts[0].clock.wall(self.now));
-        let entry = self.hosts[newcomer as usize].roster_entry(Some(by), wall);
-        if !self.hosts[0].is_up() {
-            let power = self.hosts[newcomer as usize].power;
-            self.queue.push(self.now + 500 * MS, Event::AgentStarts { host: newcomer, power });
+    fn write(&mut self, host: HostNo, word: &'static str, about: About, request: Request) {
+        // An operator sees at once that nobody answers there, and writes nothing.
+        if !self.hosts.get(host as usize).is_some_and(Host::is_up) {
             return;
         }
+        self.checks.state_changed(self.now);
+        let id = self.operator.ask(Pending::Write { host, word, about, asked: self.now });
+        self.feed(host, Input::Request(id, Asker::new("operator"), request));
+    }
+
+    /// A host that is not yet admitted asks the first one that answers; it starts once that has.
+    pub(crate) fn admit(&mut self, newcomer: HostNo) {
+        let answers =
+            |host: &&Host| host.no != newcomer && host.is_up() && host.is_admitted && host.paused_until <= self.now;
+        let seed =
+            self.hosts.iter().find(|host| answers(host) && !self.net.is_parted(newcomer, host.no)).map(|host| host.no);
+        let Some(seed) = seed else {
+            self.ask_again(newcomer);
+            return;
+        };
+        let asked = &self.hosts[seed as usize];
+        let (by, wall) = (asked.id, asked.clock.wall(self.now));
+        let entry = self.hosts[newcomer as usize].roster_entry(Some(by), wall);
         let id = self.operator.ask(Pending::Admit { seed, newcomer });
-        self.feed(seed, Input::Request(id, Request::Admit(entry)));
+        self.feed(seed, Input::Request(id, Asker::default(), Request::Admit(entry)));
+    }
+
+    fn ask_again(&mut self, newcomer: HostNo) {
+        let power = self.hosts[newcomer as usize].power;
+        self.queue.push(self.now + 500 * MS, Event::AgentStarts { host: newcomer, power });
     }
 
     /// A node answers.
@@ -202,23 +211,25 @@ impl World {
             return;
         };
         match (pending, reply) {
-            (Pending::Write { wrote, .. }, Reply::Written(written)) => {
-                if written.durable_on.is_empty() {
-                    self.violation(
-                        "p2-durability",
-                        format!("host {from} acknowledges a write that is durable nowhere"),
-                    );
+            (Pending::Write { word, about, asked, .. }, Reply::Written(written)) => {
+                self.faults.bite(word);
+                let kept = written.durable_on.len() as u64;
+                if kept < u64::from(written.wanted) && self.now < asked + SURELY_WAITS {
+                    let wanted = written.wanted;
+                    let detail = format!("host {from} acknowledges at once a write that {kept} of {wanted} nodes keep");
+                    self.violation("p2-durability", detail);
                 }
-                self.operator.promises.push(Promise { hlc: written.hlc, by: from, wrote });
+                self.acknowledged(from, written.hlc, about, &written.durable_on);
             }
             (Pending::Admit { newcomer, .. }, Reply::Admitted(admission)) => {
-                let latency: Nanos = 4 * self.net.latency();
+                let latency: Nanos = 4 * self.net.latency(from, newcomer);
                 let host = &mut self.hosts[newcomer as usize];
                 host.disk.image = Image::with(std::sync::Arc::new(Image::base_of(&admission.records)));
                 host.is_admitted = true;
                 self.queue.push(self.now + latency, Event::AgentStarts { host: newcomer, power: host.power });
             }
             (Pending::Write { .. }, Reply::Problem(problem)) => self.operator.refused.push(problem.text),
+            (Pending::Admit { newcomer, .. }, Reply::Problem(_)) => self.ask_again(newcomer),
             (_, reply) => self.violation("reply", format!("host {from} answers {reply:?}")),
         }
     }

@@ -7,6 +7,7 @@ use dunlin_gossip::model::{AllocId, ReplicaKey, Resources, ServiceKey, Slot};
 use crate::measure::{Samples, seconds};
 use crate::net::HostNo;
 use crate::queue::Nanos;
+use crate::recording::Stays;
 
 /// How many events about a replica a violation can show.
 const HISTORY: usize = 12;
@@ -18,6 +19,8 @@ pub(crate) struct Run {
     pub(crate) alloc: AllocId,
     pub(crate) version: u64,
     pub(crate) reserve: Resources,
+    /// The start of its host's agent under which it came up.
+    pub(crate) boot: u32,
     pub(crate) ready: bool,
 }
 
@@ -34,6 +37,8 @@ pub(crate) struct Figures {
     pub(crate) false_positives: u64,
     pub(crate) moves: u64,
     pub(crate) moves_minimum: u64,
+    pub(crate) abandoned: u64,
+    pub(crate) outages: u64,
 }
 
 /// An instance that is dead but still answered with.
@@ -63,6 +68,8 @@ pub(crate) struct Truth {
     history: BTreeMap<ReplicaKey, VecDeque<String>>,
     stale: BTreeMap<(ServiceKey, Slot, HostNo), Stale>,
     deploying: Vec<Deploying>,
+    /// Where everything ran, while somebody wants a report.
+    pub(crate) stays: Option<Stays>,
 }
 
 impl Truth {
@@ -89,6 +96,9 @@ impl Truth {
     /// A process runs.
     pub(crate) fn started(&mut self, at: Nanos, replica: &ReplicaKey, run: Run) {
         self.note(at, replica, &format!("host {} starts {:?} (version {})", run.host, run.alloc, run.version));
+        if let Some(stays) = &mut self.stays {
+            stays.started(at, replica, run.host, run.alloc);
+        }
         let used = self.used.entry(run.host).or_default();
         *used = used.plus(&run.reserve);
         if self.last_host.insert(replica.clone(), run.host).is_some_and(|before| before != run.host) {
@@ -104,35 +114,48 @@ impl Truth {
     /// A process would pass its probe from now on.
     pub(crate) fn ready(&mut self, at: Nanos, replica: &ReplicaKey, alloc: AllocId) {
         self.note(at, replica, &format!("{alloc:?} is ready"));
+        if let Some(stays) = &mut self.stays {
+            stays.ready(at, replica, alloc);
+        }
         let runs = self.runs.get_mut(replica);
         let Some(run) = runs.and_then(|runs| runs.iter_mut().find(|r| r.alloc == alloc)) else { return };
         run.ready = true;
         let (host, version) = (run.host, run.version);
         if let Some(since) = self.lost.remove(replica) {
-            self.figures.failover.add(at - since);
+            self.figures.failover.add(at, at - since);
         }
         if let Some(stale) = self.stale.remove(&(replica.service.clone(), replica.slot, host)) {
             // It is back in the same place: the answers are right again.
-            stale.answering.iter().for_each(|_| self.figures.dns_stale.add(at - stale.since));
+            stale.answering.iter().for_each(|_| self.figures.dns_stale.add(at, at - stale.since));
         }
         for deploy in self.deploying.iter_mut().filter(|d| d.version == version) {
             if deploy.missing.remove(replica) && deploy.missing.is_empty() {
-                self.figures.deploy.add(at - deploy.since);
+                self.figures.deploy.add(at, at - deploy.since);
             }
         }
         self.deploying.retain(|d| !d.missing.is_empty());
     }
 
+    /// A process runs and passes no probe any more.
+    pub(crate) fn hung(&mut self, at: Nanos, replica: &ReplicaKey, alloc: AllocId) {
+        self.note(at, replica, &format!("{alloc:?} hangs"));
+        let runs = self.runs.get_mut(replica).into_iter().flatten();
+        runs.filter(|run| run.alloc == alloc).for_each(|run| run.ready = false);
+    }
+
     /// A process ended, or its host died with it.
     pub(crate) fn ended(&mut self, at: Nanos, replica: &ReplicaKey, alloc: AllocId, why: &str) {
         self.note(at, replica, &format!("{alloc:?} ends ({why})"));
+        if let Some(stays) = &mut self.stays {
+            stays.ended(at, replica, alloc);
+        }
         let Some(runs) = self.runs.get_mut(replica) else { return };
         let Some(index) = runs.iter().position(|r| r.alloc == alloc) else { return };
         let run = runs.swap_remove(index);
         if runs.iter().filter(|r| r.version == run.version).count() == 1
             && let Some(since) = self.double.remove(&(replica.clone(), run.version))
         {
-            self.figures.duplicate.add(at - since);
+            self.figures.duplicate.add(at, at - since);
         }
         if runs.is_empty() {
             self.runs.remove(replica);
@@ -183,7 +206,7 @@ impl Truth {
         let Self { stale, figures, .. } = self;
         stale.retain(|(of, slot, host), entry| {
             if of == service && !answers(*slot, *host) && entry.answering.remove(&by) {
-                figures.dns_stale.add(at - entry.since);
+                figures.dns_stale.add(at, at - entry.since);
             }
             !entry.answering.is_empty()
         });
@@ -200,7 +223,7 @@ impl Truth {
     /// Duplicates that never ended count up to the end.
     pub(crate) fn close(&mut self, at: Nanos) {
         for since in std::mem::take(&mut self.double).into_values() {
-            self.figures.duplicate.add(at - since);
+            self.figures.duplicate.add(at, at - since);
         }
     }
 }
@@ -223,6 +246,7 @@ mod tests {
             alloc: AllocId(alloc),
             version: 1,
             reserve: Resources { cpu_milli: 5, memory_bytes: 5 },
+            boot: 1,
             ready: false,
         };
         let mut truth = Truth::default();

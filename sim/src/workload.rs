@@ -101,6 +101,11 @@ impl Process {
         matches!(self.stage, Stage::Running { .. })
     }
 
+    /// True once its agent has asked for its end.
+    pub(crate) const fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     /// True if a probe passes now.
     pub(crate) const fn is_ready(&self, now: Nanos) -> bool {
         matches!(self.stage, Stage::Running { ready_at, hangs_at } if now >= ready_at && now < hangs_at)
@@ -112,6 +117,8 @@ impl Process {
 pub(crate) enum ProcessStep {
     Up,
     Ready,
+    /// It answers no probe any more.
+    Hang,
     FailsToStart,
     End(Exit),
 }
@@ -210,6 +217,11 @@ impl Processes {
         match (step, process.stage) {
             (_, Stage::Ended(_)) | (ProcessStep::Up | ProcessStep::FailsToStart, Stage::Running { .. }) => None,
             (ProcessStep::Ready, _) => process.runs().then(|| (None, Vec::new())),
+            (ProcessStep::Hang, Stage::Starting) => None,
+            (ProcessStep::Hang, Stage::Running { ready_at, .. }) => {
+                process.stage = Stage::Running { ready_at, hangs_at: now };
+                Some((None, Vec::new()))
+            }
             (ProcessStep::FailsToStart, Stage::Starting) => {
                 process.stage = Stage::Ended(Exit::Lost);
                 let failure = StartFailure::Other("simulated failure".to_owned());
@@ -217,10 +229,12 @@ impl Processes {
             }
             (ProcessStep::Up, Stage::Starting) => {
                 let Behaviour { ready_ms, hang_ms, crash_ms, .. } = process.behaviour;
-                let never_if_zero = |ms: u64| if ms == 0 { Nanos::MAX } else { now + ms * MS };
                 let ready_at = now + ready_ms * MS;
-                process.stage = Stage::Running { ready_at, hangs_at: never_if_zero(hang_ms) };
+                process.stage = Stage::Running { ready_at, hangs_at: Nanos::MAX };
                 let mut later = vec![step_later(ready_ms * MS, ProcessStep::Ready)];
+                if hang_ms > 0 {
+                    later.push(step_later(hang_ms * MS, ProcessStep::Hang));
+                }
                 if crash_ms > 0 {
                     later.push(step_later(crash_ms * MS, ProcessStep::End(Exit::Code(1))));
                 }
@@ -230,6 +244,13 @@ impl Processes {
                 process.stage = Stage::Ended(exit);
                 Some((Some(DriverEvent::Exited { alloc, attempt, exit }), Vec::new()))
             }
+        }
+    }
+
+    /// It has been up for long: it answers probes already.
+    pub(crate) fn settle(&mut self, alloc: AllocId) {
+        if let Some(Process { stage: Stage::Running { ready_at, .. }, .. }) = self.all.get_mut(&alloc) {
+            *ready_at = 0;
         }
     }
 

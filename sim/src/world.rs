@@ -5,27 +5,31 @@ use std::sync::Arc;
 
 use dunlin_core::Node;
 use dunlin_core::face::{DriverEvent, Input, Outputs};
-use dunlin_gossip::face::{Boot, GossipInput};
+use dunlin_gossip::face::GossipInput;
 use dunlin_gossip::hash::mix;
-use dunlin_gossip::hlc::Hlc;
-use dunlin_gossip::id::{Actor, ClusterId, Generation, NodeId};
-use dunlin_gossip::model::{AllocId, ReplicaKey, RosterEntry};
+use dunlin_gossip::id::{ClusterId, NodeId};
+use dunlin_gossip::model::{AllocId, ReplicaKey};
 use dunlin_gossip::rng::{Rng, Seed};
-use dunlin_gossip::state::State;
-use dunlin_gossip::wire::{Record, RecordId, Stamp, codec};
 
 use crate::clock::Clock;
 use crate::disk::Image;
 use crate::event::Event;
 use crate::fault::Faults;
 use crate::host::Host;
-use crate::invariant::{Checks, p4_overcommit};
+use crate::invariant::{Checks, p4_overcommit, p5_abandoned, p8_answers};
 use crate::net::{HostNo, Net};
 use crate::operator::Operator;
-use crate::queue::{MS, Nanos, Queue};
-use crate::scenario::{Scenario, Start};
+use crate::queue::{MS, Nanos, Queue, SECOND};
+use crate::recording::Recorder;
+use crate::scenario::{Scenario, Start, Step};
+use crate::start::{Past, by_slot, roster};
 use crate::truth::{Run, Truth};
 use crate::workload::{Effect, ProcessStep};
+
+/// A unit of counted cost is about a microsecond on a fast core.
+const COST: Nanos = 1_000;
+/// An agent that ends itself is started again after so long, as by systemd.
+pub(crate) const SUPERVISED: Nanos = SECOND;
 
 /// A world.
 #[derive(Debug)]
@@ -42,36 +46,50 @@ pub(crate) struct World {
     pub(crate) operator: Operator,
     pub(crate) faults: Faults,
     pub(crate) checks: Checks,
-    /// For what operators and faults choose.
+    /// The scenario's lines, and those that they lead to while it runs.
+    pub(crate) timeline: Vec<Step>,
+    /// What comes out of the call that is being worked off leaves so much later: the call took that long.
+    pub(crate) lag: Nanos,
+    /// For what nobody else has a generator for.
     pub(crate) chance: Rng,
     pub(crate) trace: u64,
     pub(crate) events: u64,
+    /// What was before the beginning, if anything was.
+    pub(crate) past: Option<Past>,
+    /// Only while somebody wants a report.
+    pub(crate) recorder: Option<Recorder>,
     outputs: Outputs,
 }
 
 impl World {
     /// A world at its beginning.
-    pub(crate) fn new(scenario: Arc<Scenario>, hosts: u32, seed: Seed) -> Self {
+    pub(crate) fn new(scenario: Arc<Scenario>, seed: Seed) -> Self {
+        let scenario = if scenario.churn.is_some() { Arc::new(scenario.with_churn_of(seed)) } else { scenario };
         let mut clocks = seed.split("clocks").rng();
         let mut clock = || {
             let mut off = |by: u64| clocks.below(2 * by + 1).cast_signed() - by.cast_signed();
-            Clock { skew_ms: off(scenario.skew_ms), drift_ppm: off(scenario.drift_ppm) }
+            Clock::new(off(scenario.skew_ms), off(scenario.drift_ppm))
         };
-        let hosts: Vec<Host> = (0..hosts).map(|no| Host::new(no, seed, scenario.capacity, clock())).collect();
+        let hosts: Vec<Host> =
+            (0..scenario.hosts).map(|no| Host::new(no, seed, scenario.capacity, clock(), scenario.timing())).collect();
         let mut world = Self {
             seed,
             cluster: ClusterId([7; 16]),
             now: 0,
             queue: Queue::new(),
             by_id: hosts.iter().map(|host| (host.id, host.no)).collect(),
-            net: Net::new(scenario.network.clone(), hosts.len(), seed.split("net").rng()),
+            net: Net::new(scenario.network.clone(), scenario.zones.clone(), hosts.len(), seed.split("net").rng()),
             truth: Truth::default(),
             operator: Operator::default(),
             faults: Faults::default(),
             checks: Checks::new(&scenario),
+            timeline: scenario.timeline.clone(),
+            lag: 0,
             chance: seed.split("chance").rng(),
             trace: mix(seed.0, hosts.len() as u64),
             events: 0,
+            past: None,
+            recorder: None,
             outputs: Outputs::default(),
             hosts,
             scenario,
@@ -89,7 +107,7 @@ impl World {
         let count = self.hosts.len() as u64;
         match scenario.start {
             Start::Warm => {
-                let base = Arc::new(self.roster(self.hosts.len()));
+                let base = Arc::new(by_slot(roster(&self.hosts)));
                 for host in &mut self.hosts {
                     host.disk.image = Image::with(Arc::clone(&base));
                     host.is_admitted = true;
@@ -97,18 +115,21 @@ impl World {
                     self.queue.push(at, Event::AgentStarts { host: host.no, power: 0 });
                 }
             }
-            Start::Joined => {
-                let base = self.joined_base();
+            Start::Joined | Start::Running => {
+                let past = Past::of(self);
                 for host in &mut self.hosts {
-                    host.disk.image = Image::with(Arc::clone(&base));
+                    host.disk.image = Image::with(Arc::clone(past.records()));
                     host.is_admitted = true;
-                    // Before the first probe of any of them.
-                    let at = host.rng.below(200 * MS);
+                    // Before the first probe of any of them, and over a whole period of probes: at whatever moment a fault
+                    // comes, probes are as evenly spread around it as those of agents that started long ago.
+                    let at = host.rng.below(500 * MS);
                     self.queue.push(at, Event::AgentStarts { host: host.no, power: 0 });
                 }
+                self.keep_promises(&past);
+                self.past = Some(past);
             }
             Start::Cold { within } => {
-                let base = Arc::new(self.roster(1));
+                let base = Arc::new(by_slot(roster(&self.hosts[..1])));
                 for host in &mut self.hosts {
                     let at = within * u64::from(host.no) / count.saturating_sub(1).max(1);
                     self.queue.push(at, Event::AgentStarts { host: host.no, power: 0 });
@@ -121,80 +142,32 @@ impl World {
         }
     }
 
-    /// What a flock holds that joined long ago: who belongs, everybody's header, and the hours that are over, on which all agree.
-    fn joined_base(&self) -> Arc<BTreeMap<Vec<u8>, Record>> {
-        let mut base = self.roster(self.hosts.len());
-        base.extend(self.hosts.iter().map(|host| self.joined_header(host)).map(|record| (record.slot(), record)));
-        let mut held = State::new(Actor { node: NodeId([0; 16]), generation: Generation(0) });
-        base.values().for_each(|record| held.restore(record.clone()));
-        let publication = |host: &Host| {
-            let me = Actor { node: host.id, generation: Self::joined_boot(host) };
-            held.held_by(me).publish_hours(host.clock.wall(0))
-        };
-        let published: Vec<Record> = self.hosts.iter().filter_map(publication).collect();
-        published.iter().for_each(|record| held.restore(record.clone()));
-        let settled = held.settle();
-        base.extend(published.into_iter().chain(settled).map(|record| (record.slot(), record)));
-        Arc::new(base)
-    }
-
-    /// The boot in which a host has been running when the world begins.
-    fn joined_boot(host: &Host) -> Generation {
-        Generation::next(None, host.clock.wall(0).0)
-    }
-
-    fn joined_header(&self, host: &Host) -> Record {
-        let header = codec::encode(&host.config(self.cluster).header);
-        let stamp = Stamp::Sequence { generation: Self::joined_boot(host), sequence: 1 };
-        Record::write(RecordId::header(host.id), stamp, Hlc::from_wall(host.clock.wall(0)), Some(&header))
-    }
-
-    /// What an agent starts from.
-    fn boot(&mut self, no: HostNo) -> Boot {
-        let wall = self.hosts[no as usize].clock.wall(self.now);
-        if self.scenario.start == Start::Joined && self.hosts[no as usize].boot == 1 {
-            let alive = self.hosts.iter().map(|host| (host.id, Self::joined_boot(host))).collect();
-            let host = &mut self.hosts[no as usize];
-            return host.disk.image.take_over(Self::joined_boot(host), alive);
-        }
-        self.hosts[no as usize].disk.image.boot(wall)
-    }
-
-    /// The roster records of the first so many hosts, by slot.
-    fn roster(&self, count: usize) -> BTreeMap<Vec<u8>, Record> {
-        let Some(first) = self.hosts.first() else { return BTreeMap::new() };
-        let wall = first.clock.wall(0);
-        let author = Actor { node: first.id, generation: Generation(0) };
-        let entries = self.hosts.iter().take(count).map(|host| {
-            let by = (host.no != 0).then_some(first.id);
-            let entry: RosterEntry = host.roster_entry(by, wall);
-            let payload = codec::encode(&entry);
-            Record::write(RecordId::roster(host.id), Stamp::Fact { author }, Hlc::from_wall(wall), Some(&payload))
-        });
-        entries.map(|record| (record.slot(), record)).collect()
-    }
-
     /// Runs until the scenario's end.
     pub(crate) fn run(&mut self) {
+        while self.advance(self.scenario.end) {}
+    }
+
+    /// Lets so much time pass, and judges at the scenario's end; false once that has come.
+    pub(crate) fn advance(&mut self, time: Nanos) -> bool {
         let end = self.scenario.end;
-        while self.queue.next_at().is_some_and(|at| at <= end) {
+        let until = end.min(self.now + time);
+        while self.queue.next_at().is_some_and(|at| at <= until) {
             let Some((at, event)) = self.queue.pop() else { break };
+            self.record_until(at);
             self.now = at;
             self.happen(event);
         }
-        self.now = end;
+        self.record_until(until);
+        self.now = until;
+        if until < end {
+            return true;
+        }
         self.finish();
+        false
     }
 
     fn happen(&mut self, event: Event) {
-        if let Some(no) = event.agent()
-            && let Some(host) = self.hosts.get(no as usize)
-            && host.paused_until > self.now
-        {
-            self.faults.delayed += 1;
-            self.queue.push(host.paused_until, event);
-            return;
-        }
+        let Some(event) = self.in_time(event) else { return };
         if let Event::Deadline { host } = event {
             self.deadline(host);
             return;
@@ -202,7 +175,7 @@ impl World {
         self.count(&event);
         match event {
             Event::Deadline { .. } => {}
-            Event::Packet { from, to, bytes } => self.packet_arrives(from, to, bytes),
+            Event::Packet { from, to, lives, bytes } => self.packet_arrives((from, to), lives, bytes),
             Event::Refused { to, about } => {
                 let node = self.hosts[about as usize].id;
                 self.feed(to, Input::Gossip(GossipInput::Refused { node }));
@@ -236,6 +209,26 @@ impl World {
         }
     }
 
+    /// The event, unless its agent stands still or still computes: then it waits.
+    fn in_time(&mut self, event: Event) -> Option<Event> {
+        let Some(host) = event.agent().and_then(|no| self.hosts.get_mut(no as usize)) else { return Some(event) };
+        let until = host.paused_until.max(host.busy_until);
+        if until <= self.now {
+            return Some(event);
+        }
+        if matches!(event, Event::Deadline { .. }) {
+            if host.armed != Some(self.now) {
+                return None;
+            }
+            host.armed = Some(until);
+        }
+        if host.paused_until > self.now {
+            self.faults.bite("pause");
+        }
+        self.queue.push(until, event);
+        None
+    }
+
     fn count(&mut self, event: &Event) {
         self.events += 1;
         self.trace = mix(self.trace, event.hash(self.now));
@@ -261,7 +254,7 @@ impl World {
         let host = &mut self.hosts[no as usize];
         let Some(due) = host.node.as_ref().and_then(|node| node.next_deadline()) else { return };
         // An immediate deadline still lets a microsecond pass, as on a real machine, so that no host can stop the world.
-        let at = host.clock.world(due).max(self.now + 1_000);
+        let at = host.clock.world(due).max(self.now + 1_000).max(host.busy_until);
         if host.armed.is_none_or(|armed| at < armed || armed < self.now) {
             host.armed = Some(at);
             self.queue.push(at, Event::Deadline { host: no });
@@ -274,7 +267,10 @@ impl World {
         let (now, wall) = (host.clock.local(self.now), host.clock.wall(self.now));
         let Some(node) = host.node.as_mut() else { return };
         node.handle(now, wall, input, &mut self.outputs);
+        self.lag = self.outputs.cost * COST * host.slow;
+        host.busy_until = self.now + self.lag;
         self.drain(no);
+        self.lag = 0;
     }
 
     fn drain(&mut self, no: HostNo) {
@@ -294,6 +290,7 @@ impl World {
 
     /// Starts an agent, or first has it admitted.
     fn agent_starts(&mut self, no: HostNo, power: u32) {
+        let zone = p8_answers::zone(self.hosts.len());
         let host = &mut self.hosts[no as usize];
         if host.power != power || !host.is_on || host.is_up() {
             return;
@@ -302,13 +299,32 @@ impl World {
             self.admit(no);
             return;
         }
+        if host.disk.full {
+            // It cannot write its generation, ends, and is started again.
+            self.faults.bite("fill-disks");
+            self.queue.push(self.now + SUPERVISED, Event::AgentStarts { host: no, power });
+            return;
+        }
         host.boot += 1;
+        host.disk.failed = false;
+        host.asked.clear();
         let (now, wall) = (host.clock.local(self.now), host.clock.wall(self.now));
-        let boot = self.boot(no);
-        let host = &mut self.hosts[no as usize];
         let seed = self.seed.split("node").nth(u64::from(no)).nth(u64::from(host.boot));
-        let node = Node::new(host.config(self.cluster), boot, seed, now, wall, &mut self.outputs);
+        let config = host.config(self.cluster);
+        let node = match self.past.as_ref().filter(|_| host.boot == 1) {
+            Some(past) => past.take_over(host, config, seed, now, wall, &mut self.outputs),
+            None => Node::new(
+                config,
+                host.disk.image.boot(wall, seed.split("generation").rng().next_u64()),
+                seed,
+                now,
+                wall,
+                &mut self.outputs,
+            ),
+        };
         host.node = Some(Box::new(node));
+        // Names that an earlier process has told are told to nobody again.
+        host.zone = zone.filter(|_| host.names.services().next().is_none());
         host.armed = None;
         let look_around = self.now + host.rng.range(2 * MS..10 * MS);
         self.queue.push(look_around, Event::Adopt { host: no, boot: host.boot });
@@ -319,9 +335,8 @@ impl World {
     /// An agent is gone, its host is not: what it had not made safe is lost, its links are reset, its port refuses.
     pub(crate) fn agent_ends(&mut self, no: HostNo) {
         let host = &mut self.hosts[no as usize];
-        if host.node.take().is_none() {
-            return;
-        }
+        let Some(node) = host.node.take() else { return };
+        host.past = host.past.plus(&node.counts());
         host.boot += 1;
         host.armed = None;
         host.disk.crash(&mut host.rng);
@@ -342,16 +357,23 @@ impl World {
         match step {
             ProcessStep::Up => {
                 let (version, reserve) = (behaviour.version, behaviour.reserve);
-                let run = Run { host: no, alloc, version, reserve, ready: false };
+                let run = Run { host: no, alloc, version, reserve, boot: self.hosts[no as usize].boot, ready: false };
                 self.truth.started(self.now, &replica, run);
                 p4_overcommit::check(self, no, &replica);
             }
             ProcessStep::Ready => self.truth.ready(self.now, &replica, alloc),
+            ProcessStep::Hang => self.truth.hung(self.now, &replica, alloc),
             ProcessStep::FailsToStart => self.truth.note(self.now, &replica, "a start fails"),
-            ProcessStep::End(_) if ran => self.process_ended(no, &replica, alloc, "exit"),
+            ProcessStep::End(_) if ran => {
+                let was_stopped = process.is_stopping();
+                self.process_ended(no, &replica, alloc, "exit");
+                if was_stopped {
+                    p5_abandoned::note(self, no, &replica, behaviour.version);
+                }
+            }
             ProcessStep::End(_) => {}
         }
-        self.effects(no, effects);
+        self.effects(no, 0, effects);
         let Some(event) = event else { return };
         let host = &self.hosts[no as usize];
         if host.paused_until > self.now {
@@ -371,7 +393,7 @@ impl World {
     }
 
     /// Puts what a driver's command leads to into the queue.
-    pub(crate) fn effects(&mut self, no: HostNo, effects: Vec<Effect>) {
+    pub(crate) fn effects(&mut self, no: HostNo, wait: Nanos, effects: Vec<Effect>) {
         let (power, boot) = (self.hosts[no as usize].power, self.hosts[no as usize].boot);
         for effect in effects {
             let (after, event) = match effect {
@@ -380,7 +402,7 @@ impl World {
                 }
                 Effect::Tell { after, event } => (after, Event::Tell { host: no, boot, event }),
             };
-            self.queue.push(self.now + after, event);
+            self.queue.push(self.now + self.lag + wait + after, event);
         }
     }
 }

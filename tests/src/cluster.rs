@@ -17,6 +17,9 @@ use crate::wait::until;
 /// Longest wait for anything that should take seconds.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// CPUs and memory of a node, unless told otherwise.
+const CAPACITY: [&str; 2] = ["2", "1G"];
+
 /// Keeps the clusters of one test process apart.
 static CLUSTERS: AtomicU8 = AtomicU8::new(0);
 
@@ -89,6 +92,10 @@ pub struct Cluster {
     root: TempDir,
     /// The network of its own, where it has one.
     pub network: Option<Network>,
+    /// What each agent says that its host has: CPUs, memory.
+    capacity: [String; 2],
+    /// Further options of each agent.
+    options: Vec<String>,
 }
 
 impl Cluster {
@@ -98,7 +105,7 @@ impl Cluster {
     /// If it does not come up in time.
     #[must_use]
     pub fn start(count: u8) -> Self {
-        Self::with(count, None)
+        Self::with(count, None, CAPACITY)
     }
 
     /// The same on hosts that are network namespaces (needs root).
@@ -107,10 +114,28 @@ impl Cluster {
     /// If it does not come up in time.
     #[must_use]
     pub fn start_on_network(count: u8) -> Self {
-        Self::with(count, Some(Network::new(count)))
+        Self::with(count, Some(Network::new(count)), CAPACITY)
     }
 
-    fn with(count: u8, network: Option<Network>) -> Self {
+    /// The same on such a network, or on loopback addresses without one, each node with so many CPUs and so much memory.
+    ///
+    /// # Panics
+    /// If it does not come up in time.
+    #[must_use]
+    pub fn with(count: u8, network: Option<Network>, capacity: [&str; 2]) -> Self {
+        Self::build(count, network, capacity, &[])
+    }
+
+    /// The same on loopback addresses, with these options for each agent.
+    ///
+    /// # Panics
+    /// If it does not come up in time.
+    #[must_use]
+    pub fn with_options(count: u8, options: &[&str]) -> Self {
+        Self::build(count, None, CAPACITY, options)
+    }
+
+    fn build(count: u8, network: Option<Network>, capacity: [&str; 2], options: &[&str]) -> Self {
         let root = TempDir::with_prefix("dunlin-test-").expect("a temporary directory");
         let serial = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
@@ -127,7 +152,9 @@ impl Cluster {
                 prefix: network.as_ref().map_or_else(Vec::new, |w| w.prefix(usize::from(n) - 1)),
             })
             .collect();
-        let mut cluster = Self { nodes, token: String::new(), root, network };
+        let capacity = capacity.map(str::to_owned);
+        let options = options.iter().map(ToString::to_string).collect();
+        let mut cluster = Self { nodes, token: String::new(), root, network, capacity, options };
         for node in &cluster.nodes {
             std::fs::create_dir_all(&node.dir).expect("a data directory");
         }
@@ -144,11 +171,30 @@ impl Cluster {
         cluster
     }
 
+    /// Nodes that join from now on show this token.
+    pub fn set_token(&mut self, token: &str) {
+        token.clone_into(&mut self.token);
+    }
+
+    /// Gives a host another address (its last number), to which its next agent binds.
+    pub fn move_node(&mut self, n: usize, last: u8) {
+        let [a, b, c, _] = self.nodes[n].address.octets();
+        self.nodes[n].address = Ipv4Addr::new(a, b, c, last);
+    }
+
     /// Starts (or starts again) an agent; does not wait.
     ///
     /// # Panics
     /// If it cannot be started.
     pub fn start_agent(&mut self, n: usize) {
+        self.start_agent_with(n, &[]);
+    }
+
+    /// The same, with more in its environment.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_agent_with(&mut self, n: usize, environment: &[(&str, &str)]) {
         let seed = format!("{}:7400", self.nodes[0].address);
         let node = &mut self.nodes[n];
         let log = File::options().create(true).append(true).open(node.dir.join("agent.log")).expect("a log");
@@ -156,12 +202,29 @@ impl Cluster {
         command.arg("agent").arg("--data-dir").arg(&node.dir).args(["--name", &node.name]);
         command.args(["--bind", &format!("{}:7400", node.address), "--dns", &format!("{}:7453", node.address)]);
         let base = 22_000 + 400 * n;
-        command.args(["--cpus", "2", "--memory", "1G", "--ports", &format!("{base}-{}", base + 399)]);
+        let [cpus, memory] = &self.capacity;
+        command.args(["--cpus", cpus, "--memory", memory, "--ports", &format!("{base}-{}", base + 399)]);
         if n > 0 {
             command.args(["--join", &seed]).env("DUNLIN_TOKEN", &self.token);
         }
+        command.args(&self.options).envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         node.agent = Some(command.spawn().expect("an agent"));
+    }
+
+    /// Waits for an agent to end by itself; its exit code.
+    ///
+    /// # Panics
+    /// If it does not run, or does not end in time.
+    pub fn wait_for_end(&mut self, n: usize) -> Option<i32> {
+        let node = &mut self.nodes[n];
+        let mut agent = node.agent.take().expect("a running agent");
+        let ended = until("the agent to end", PATIENCE, || match agent.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            Ok(None) => Err(node.log()),
+            Err(error) => Err(error.to_string()),
+        });
+        ended.code()
     }
 
     /// `kill -9` of an agent alone: its workloads go on.
@@ -211,7 +274,7 @@ impl Cluster {
     /// If the file cannot be written.
     #[must_use]
     pub fn deploy(&self, n: usize, compose: &str, more: &[&str]) -> Output {
-        let file = self.root.path().join("compose.yaml");
+        let file = self.root.path().join(format!("compose-{n}.yaml"));
         std::fs::write(&file, compose.replace("${DUNLIN}", &dunlin().display().to_string())).expect("a file");
         let file = file.display().to_string();
         let mut args = vec!["deploy", "-f", &file, "--stack", "shop"];

@@ -13,15 +13,19 @@ pub fn is_root() -> bool {
     id.is_ok_and(|out| out.stdout.trim_ascii() == b"0")
 }
 
-/// True if network namespaces can be made here.
+/// True if network namespaces can be made here. Tried once: two tests of one process that tried at the same time would
+/// each find the other's trial in the way.
 #[must_use]
 pub fn has_namespaces() -> bool {
-    let quiet = |args: &[&str]| {
-        let status = Command::new("ip").args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        status.is_ok_and(|s| s.success())
-    };
-    let name = format!("dunlin-probe-{}", std::process::id());
-    is_root() && quiet(&["netns", "add", &name]) && quiet(&["netns", "del", &name])
+    static TRIED: OnceLock<bool> = OnceLock::new();
+    *TRIED.get_or_init(|| {
+        let quiet = |args: &[&str]| {
+            let status = Command::new("ip").args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            status.is_ok_and(|s| s.success())
+        };
+        let name = format!("dunlin-probe-{}", std::process::id());
+        is_root() && quiet(&["netns", "add", &name]) && quiet(&["netns", "del", &name])
+    })
 }
 
 /// True if a program is there.
@@ -30,7 +34,8 @@ pub fn has_program(name: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
 }
 
-/// The `dunlin` binary of this build, built once if a single package was asked for.
+/// The `dunlin` binary under test: the one that `DUNLIN_BINARY` names, or that of this build, built once if a single package
+/// was asked for.
 ///
 /// # Panics
 /// If it cannot be built: nothing could be tested then.
@@ -38,6 +43,9 @@ pub fn has_program(name: &str) -> bool {
 pub fn dunlin() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
+        if let Some(named) = std::env::var_os("DUNLIN_BINARY") {
+            return PathBuf::from(named);
+        }
         let mut command = Command::new(env!("CARGO"));
         command.args(["build", "--quiet", "--package", "dunlin", "--manifest-path"]);
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));

@@ -175,3 +175,27 @@ fn a_restored_old_disk_comes_back_and_resurrects_nothing() {
     assert!(deployed.status.success(), "it takes part again: {}", text(&deployed.stderr));
     let _rows = cluster.wait_ready(0, 3);
 }
+
+/// A loop that hangs is noticed from outside, says what it is at, and begins again under the same process number; its
+/// workloads never notice.
+#[test]
+fn a_stuck_agent_begins_again_and_its_workloads_run_on() {
+    let mut cluster = Cluster::start(2);
+    let deployed = cluster.deploy(0, SLEEPERS, &["--wait"]);
+    assert!(deployed.status.success(), "{}", text(&deployed.stderr));
+    let before = cluster.wait_ready(0, 3);
+    cluster.kill_agent(1);
+    cluster.start_agent_with(1, &[("DUNLIN_TEST_STICK_AFTER_MS", "3000")]);
+    let pid = cluster.nodes[1].pid();
+    until("the agent to have begun again", PATIENCE, || {
+        let events = text(&cluster.nodes[1].run(&["events"]).stdout);
+        if events.contains("the agent's loop was stuck") { Ok(()) } else { Err(events) }
+    });
+    assert_eq!(cluster.nodes[1].pid(), pid);
+    let log = cluster.nodes[1].log();
+    assert!(log.contains("thread ") && log.contains("(watchdog)"), "what its threads are at is in the log: {log}");
+    cluster.wait_for_all_alive();
+    let alloc =
+        |rows: &[Value]| rows.iter().map(|row| row["alloc"].to_string()).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(alloc(&cluster.wait_ready(0, 3)), alloc(&before));
+}

@@ -28,8 +28,8 @@ fn bare(args: &[&str]) -> Output {
 fn a_bad_compose_file_changes_nothing() {
     let cluster = Cluster::start(1);
     let cases = [
-        ("services:\n  web:\n    command: a\n    volumes: [x]\n", vec!["compose.yaml:4:5", "volumes"]),
-        ("services:\n  web:\n    comand: a\n", vec!["compose.yaml:3:5", "comand", "command"]),
+        ("services:\n  web:\n    command: a\n    volumes: [x]\n", vec![".yaml:4:5", "volumes"]),
+        ("services:\n  web:\n    comand: a\n", vec![".yaml:3:5", "comand", "command"]),
         ("services:\n  web:\n    command: a\n    deploy: {replicas: many}\n", vec!["4:", "replicas"]),
         ("services:\n  web:\n    command: a\n    ports: ['80:80', '80:81']\n", vec!["4:", "80"]),
         (

@@ -6,29 +6,10 @@ use std::time::Duration;
 use dunlin_tests::cluster::{Cluster, PATIENCE, kill9, processes_in, text};
 use dunlin_tests::env::{has_program, left_out};
 use dunlin_tests::wait::until;
+use dunlin_tests::web;
 use serde_json::Value;
 
 /// A real HTTP server with a health check.
-const WEB: &str = r"
-services:
-  web:
-    command: ${DUNLIN} hello
-    ports:
-      - target: 8080
-        name: http
-    stop_grace_period: 2s
-    deploy:
-      replicas: 3
-    x-dunlin:
-      healthcheck:
-        http:
-          port: http
-          path: /health
-        interval: 500ms
-        timeout: 1s
-        retries: 2
-";
-
 const NAME: &str = "web.shop.dunlin.internal";
 
 fn owners(rows: &[Value]) -> BTreeSet<(String, String)> {
@@ -42,7 +23,7 @@ fn a_flock_deploys_resolves_and_heals() {
         return;
     }
     let mut cluster = Cluster::start(5);
-    let deployed = cluster.deploy(2, WEB, &["--wait"]);
+    let deployed = cluster.deploy(2, &web::compose(3), &["--wait"]);
     assert!(deployed.status.success(), "{} {}", text(&deployed.stdout), text(&deployed.stderr));
     let before = cluster.wait_ready(4, 3);
     assert_eq!(before.iter().map(|r| r["node"].to_string()).collect::<BTreeSet<_>>().len(), 3, "one a node");
@@ -78,7 +59,7 @@ fn names_answer(cluster: &Cluster, n: usize, replicas: usize) -> Result<(), Stri
 #[test]
 fn a_killed_agent_disturbs_nothing_and_a_killed_flock_comes_back() {
     let mut cluster = Cluster::start(5);
-    let deployed = cluster.deploy(0, WEB, &["--wait"]);
+    let deployed = cluster.deploy(0, &web::compose(3), &["--wait"]);
     assert!(deployed.status.success(), "{}", text(&deployed.stderr));
     let before = cluster.wait_ready(0, 3);
     let workloads = |c: &Cluster, n: usize| -> BTreeSet<u32> {
@@ -133,7 +114,7 @@ fn held_down(cluster: &Cluster, n: usize, name: &str) -> bool {
 #[test]
 fn scale_logs_restart_and_remove() {
     let cluster = Cluster::start(3);
-    let deployed = cluster.deploy(0, WEB, &["--wait"]);
+    let deployed = cluster.deploy(0, &web::compose(3), &["--wait"]);
     assert!(deployed.status.success(), "{}", text(&deployed.stderr));
     let scaled = cluster.nodes[1].run(&["scale", "web=5"]);
     assert!(scaled.status.success(), "{}", text(&scaled.stderr));

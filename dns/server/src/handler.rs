@@ -1,5 +1,6 @@
 //! One query, one answer.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -20,6 +21,28 @@ const MAX_PAYLOAD: u16 = 1_232;
 pub(crate) struct Handler {
     pub(crate) zone: Arc<ArcSwap<Zone>>,
     pub(crate) rng: Mutex<Rng>,
+    pub(crate) tally: Arc<Tally>,
+}
+
+/// Answers by their code, since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) no_error: AtomicU64,
+    pub(crate) no_name: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) other: AtomicU64,
+}
+
+impl Tally {
+    fn count(&self, code: ResponseCode) {
+        let counter = match code {
+            ResponseCode::NoError => &self.no_error,
+            ResponseCode::NXDomain => &self.no_name,
+            ResponseCode::Refused => &self.refused,
+            _ => &self.other,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The sections of a response.
@@ -80,6 +103,7 @@ impl Handler {
 impl RequestHandler for Handler {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut reply: R) -> ResponseInfo {
         let sections = self.sections(request);
+        self.tally.count(sections.code);
         let mut metadata = Metadata::response_from_request(&request.metadata);
         metadata.response_code = sections.code;
         metadata.authoritative = sections.authoritative;

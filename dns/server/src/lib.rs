@@ -7,4 +7,4 @@ mod handler;
 mod listen;
 mod records;
 
-pub use listen::{DnsConfig, DnsError, DnsServer};
+pub use listen::{DnsAnswers, DnsConfig, DnsError, DnsServer};

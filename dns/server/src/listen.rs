@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use dunlin_names::{NameChange, Zone};
 use hickory_server::server::Server;
 use tokio::net::{TcpListener, UdpSocket};
 
-use crate::handler::Handler;
+use crate::handler::{Handler, Tally};
 
 /// How long an idle TCP client is kept (RFC 7766 section 6.2.3 asks for seconds).
 const TCP_IDLE: Duration = Duration::from_secs(10);
@@ -57,9 +58,23 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
+/// Answers given, by code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DnsAnswers {
+    /// With records, or without any of the type asked for.
+    pub no_error: u64,
+    /// The name does not exist.
+    pub no_name: u64,
+    /// Not our zone.
+    pub refused: u64,
+    /// Malformed or unsupported questions.
+    pub other: u64,
+}
+
 /// A running server.
 pub struct DnsServer {
     zone: Arc<ArcSwap<Zone>>,
+    tally: Arc<Tally>,
     server: Server<Handler>,
     addresses: Vec<SocketAddr>,
 }
@@ -78,7 +93,8 @@ impl DnsServer {
     pub async fn start(config: DnsConfig) -> Result<Self, DnsError> {
         let zone = Arc::new(ArcSwap::from_pointee(Zone::new(&config.domain, &config.cluster, config.ttl)));
         let rng = Mutex::new(config.seed.split("dns-shuffle").rng());
-        let mut server = Server::new(Handler { zone: Arc::clone(&zone), rng });
+        let tally = Arc::new(Tally::default());
+        let mut server = Server::new(Handler { zone: Arc::clone(&zone), rng, tally: Arc::clone(&tally) });
         let mut addresses = Vec::new();
         for address in config.listen {
             let udp = UdpSocket::bind(address).await;
@@ -90,13 +106,21 @@ impl DnsServer {
             server.register_listener(tcp, TCP_IDLE, TCP_BACKLOG);
             addresses.push(bound);
         }
-        Ok(Self { zone, server, addresses })
+        Ok(Self { zone, tally, server, addresses })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Answers given since the start.
+    #[must_use]
+    pub fn answers(&self) -> DnsAnswers {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Tally { no_error, no_name, refused, other } = &*self.tally;
+        DnsAnswers { no_error: read(no_error), no_name: read(no_name), refused: read(refused), other: read(other) }
     }
 
     /// Publishes a snapshot with these changes; all of them or, to a query under way, none.

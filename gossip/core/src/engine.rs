@@ -1,7 +1,7 @@
 //! The gossip engine: membership, replicated state and their spreading, composed behind one `handle`.
 //!
 //! Inputs come in and are dispatched here; `packet` puts trailers around membership's packets, `frames` speaks over links,
-//! `writes` makes records durable before anybody sees them, `upkeep` dials, syncs and collects. Each call does a bounded
+//! `writes` makes records durable before anybody sees them, `belonging` follows the roster, `upkeep` dials, syncs and collects. Each call does a bounded
 //! slice: received records wait in an inbox, and an immediate deadline asks for the next slice.
 //!
 //! **Order within a call**: first what the input means, then the inbox, then membership's packets and events, then one
@@ -9,27 +9,32 @@
 //!
 //! Never: a clock, a socket; a claim that something is durable before the disk said so; a decision about workloads.
 
+mod behind;
+mod belonging;
 mod config;
 mod frames;
 mod packet;
+mod sight;
 mod spread;
 #[cfg(test)]
 mod tests;
 mod upkeep;
 mod writes;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use behind::Missing;
 pub use config::{GossipConfig, Timing};
 use frames::Incoming;
+pub use sight::Depths;
 use writes::Waiting;
 pub use writes::WriteError;
 
 use crate::face::{
-    Boot, GossipEvent, GossipInput, GossipOutput, GossipOutputs, LinkId, MemberState, Notice, NoticeLevel, PeerChange,
-    PersistOp, PersistSeq,
+    Boot, GossipEvent, GossipInput, GossipOutput, GossipOutputs, LinkId, MemberState, Notice, NoticeLevel, PersistOp,
+    PersistSeq,
 };
 use crate::id::{Actor, Generation, NodeId};
 use crate::member::Membership;
@@ -89,6 +94,8 @@ pub struct Gossip {
     generation: Generation,
     now: Instant,
     booted: Instant,
+    /// The last authentic word of anybody.
+    heard: Instant,
     state: State,
     roster: Roster,
     membership: Membership,
@@ -117,16 +124,35 @@ pub struct Gossip {
     catching: Catching,
     walk: Option<ActiveWalk>,
     last_sync: Option<Instant>,
+    /// Syncs begun in this boot.
+    syncs: u64,
     /// Since when packets have shown other roots than ours, without one that showed the same.
     differs: Option<Instant>,
+    /// When the last packet showed another root than ours.
+    differed_at: Instant,
     changed_at: Instant,
     upkeep_at: Instant,
     hours_at: Instant,
     /// Our successor on the ring may be another one, or its link may be gone.
     ring_changed: bool,
+    /// Links that writers wait for: peers acknowledge over links alone.
+    sought: usize,
+    /// The oldest own batch that they wait for.
+    awaited: Option<crate::hlc::Hlc>,
+    /// When a member that never spoke to this boot may be dialled.
+    unheard_at: Instant,
+    /// The last one that was.
+    unheard: NodeId,
+    unheard_round: u32,
     /// A moving average of the time from a push to its acknowledgement.
     hop: Duration,
     pushed: BTreeMap<crate::hlc::Hlc, Instant>,
+    /// For how long others have been down while we ran.
+    missing: Missing,
+    /// Nodes with old disks that are still to be told so, and by which record they know it.
+    proofs: BTreeMap<NodeId, Record>,
+    /// Hashes of the facts about who belongs that the full copy under way has brought.
+    copied: BTreeSet<u64>,
     failed: bool,
     leaving: bool,
     /// The disk turned out to be old and was emptied: nothing may come in before the next boot.
@@ -138,7 +164,7 @@ impl Gossip {
     /// Starts from what the disk holds. The outputs tell the shell whom it may talk to, and introduce us to them.
     pub fn new(
         config: GossipConfig,
-        boot: Boot,
+        mut boot: Boot,
         seed: Seed,
         now: Instant,
         wall: Wall,
@@ -146,21 +172,18 @@ impl Gossip {
     ) -> Self {
         let me = config.me;
         let seed = seed.split("gossip");
-        let mut state = State::new(Actor { node: me, generation: boot.generation });
-        boot.records.into_iter().for_each(|record| state.restore(record));
-        let mut roster = Roster::default();
-        roster.load(&state, |change| out.event(GossipEvent::Peer(change)));
+        let (state, roster) = Self::restore(me, &mut boot, out);
         let mut membership = Membership::new(me, boot.generation, config.timing, seed, now);
-        for node in roster.nodes() {
-            membership.admit(now, node);
-        }
+        membership.begin(now, roster.nodes(), &boot.alive);
         let mut rng = seed.split("links").rng();
         let timing = config.timing;
-        let hours_at = now + timing.first_contact + Duration::from_secs(rng.below(upkeep::HOURS_PERIOD.as_secs()));
+        let hours_at =
+            now + timing.first_contact + Duration::from_secs(rng.below(timing.hours_period.as_secs().max(1)));
         let mut engine = Self {
             generation: boot.generation,
             now,
             booted: now,
+            heard: now,
             links: Links::new(me, timing.dial_backoff, timing.dial_backoff_max),
             riders: Riders::new(timing.rider_rate, now),
             fresh: Fresh::new(timing.settle, now),
@@ -180,15 +203,25 @@ impl Gossip {
             catching: Catching::Sync,
             walk: None,
             last_sync: None,
+            syncs: 0,
             differs: None,
+            differed_at: Instant::ZERO,
             changed_at: now,
             upkeep_at: now,
             hours_at,
             ring_changed: true,
+            sought: 0,
+            awaited: None,
+            unheard_at: now,
+            unheard: NodeId([0; 16]),
+            unheard_round: 0,
             hop: Duration::from_millis(50),
             pushed: BTreeMap::new(),
+            missing: Missing::new(me, &state, now),
+            proofs: BTreeMap::new(),
+            copied: BTreeSet::new(),
             failed: false,
-            leaving: false,
+            leaving: roster.is_removed(me),
             dropped: false,
             unreadable: 0,
             config,
@@ -200,27 +233,42 @@ impl Gossip {
             engine.catching = Catching::Copy { from: None };
             engine.state.begin_first_copy();
         }
-        engine.begin(&boot.alive, out);
+        engine.begin(boot.alive.is_empty(), out);
         engine.finish(wall, out);
         engine
     }
 
-    /// True if nothing is held but who belongs: a first boot, or a disk whose replicated state was dropped.
+    /// State and roster as the disk has them; tells the shell whom it may talk to.
+    fn restore(me: NodeId, boot: &mut Boot, out: &mut GossipOutputs) -> (State, Roster) {
+        let actor = Actor { node: me, generation: boot.generation };
+        let records = core::mem::take(&mut boot.records);
+        let Some(base) = &boot.base else {
+            let (mut state, mut roster) = (State::new(actor), Roster::default());
+            records.into_iter().for_each(|record| state.restore(record));
+            state.end_restore();
+            roster.load(&state, |change| out.event(GossipEvent::Peer(change)));
+            return (state, roster);
+        };
+        let (mut state, mut roster) = base.held_by(actor);
+        let ids: Vec<RecordId> = records.iter().map(|record| record.id().clone()).collect();
+        records.into_iter().for_each(|record| state.restore(record));
+        state.end_restore();
+        let changes = ids.iter().filter_map(|id| roster.follow(&state, id));
+        changes.for_each(|change| out.event(GossipEvent::Peer(change)));
+        (state, roster)
+    }
+
+    /// True if nothing is held but who belongs and what this node wrote itself: a first boot, or a disk whose replicated state
+    /// was dropped.
     fn holds_nothing(&self) -> bool {
         let all = self.state.snapshot();
-        !all.records().any(|record| {
-            let id = record.id();
-            id.class != Class::GrowOnly && id.writer() != Some(self.config.me)
-        })
+        let is_own = |record: &Record| record.author().is_some_and(|author| author.node == self.config.me);
+        !all.records().any(|record| record.id().class != Class::GrowOnly && !is_own(record))
     }
 
     /// The first words of this boot; none if it takes over from an earlier process.
-    fn begin(&mut self, alive: &[(NodeId, Generation)], out: &mut GossipOutputs) {
-        if alive.is_empty() {
-            return self.introduce(out);
-        }
-        self.membership.take_over(self.now, alive);
-        self.caught_up(None, out);
+    fn begin(&mut self, is_new: bool, out: &mut GossipOutputs) {
+        if is_new { self.introduce(out) } else { self.caught_up(None, out) }
     }
 
     /// Announces us to some members (all, where they are few).
@@ -235,7 +283,7 @@ impl Gossip {
         let seeds: Vec<NodeId> = self.config.seeds.iter().copied().filter(known).collect();
         nodes.truncate(FULL_MESH);
         for node in seeds.into_iter().chain(nodes) {
-            self.membership.announce(self.now, node);
+            self.membership.announce(node);
         }
     }
 
@@ -253,6 +301,9 @@ impl Gossip {
             GossipInput::Credit { link, bytes } => self.links.credit(link, bytes),
             GossipInput::LinkUp { link, peer, inbound } => self.link_up(link, peer, inbound, out),
             GossipInput::LinkDown { link, peer, reason: _ } => self.link_down(link, peer),
+            GossipInput::Met { node } => self.met(node),
+            GossipInput::Expelled { by } => self.expelled(wall, by, out),
+            GossipInput::Facts(facts) => self.facts_in(wall, facts, out),
             GossipInput::Deadline => {}
             GossipInput::Persisted(seq) => self.persisted(wall, seq, out),
             GossipInput::PersistFailed(why) => self.persist_failed(&why, out),
@@ -297,6 +348,15 @@ impl Gossip {
         }
     }
 
+    /// A member was found again: it shall hear of us, and be linked if links are wanted.
+    fn met(&mut self, node: NodeId) {
+        if node != self.config.me && self.membership.is_member(node) {
+            self.membership.announce(node);
+            self.links.encourage(self.now, node);
+            self.upkeep_at = self.now;
+        }
+    }
+
     /// A member is alive: dial it, if we want more links.
     fn worth_a_dial(&mut self, node: NodeId) {
         // In a full mesh the lower dials at once, the higher only if that leads to nothing.
@@ -329,6 +389,13 @@ impl Gossip {
     fn take(&mut self, wall: Wall, record: Record, origin: Origin, out: &mut GossipOutputs) {
         out.cost += 3;
         let over = if let Origin::Link(link) = origin { Some(link) } else { None };
+        if self.state.is_left_behind_by(&record) {
+            self.left_behind(out);
+            return;
+        }
+        if origin == Origin::Copy && record.id().roster_node().is_some() {
+            self.copied.insert(record.hash());
+        }
         let Merge::Changed { ids, persist } = self.state.merge(record.clone(), wall) else {
             self.came_to_nothing(&record);
             return;
@@ -347,6 +414,11 @@ impl Gossip {
             Origin::Link(_) | Origin::Rider | Origin::Copy => {
                 // What others say of themselves is a cache: they say it again.
                 let is_cache = record.id().class == Class::OneWriter;
+                let mut persist = persist;
+                if record.id().writer() == Some(self.config.me) {
+                    // What peers tell of an earlier boot of ours must not lie over what this one is writing there.
+                    persist.retain(|op| !self.is_on_its_way(op));
+                }
                 self.persist_soon(persist, if is_cache { self.now + CACHE_PAUSE } else { self.now });
             }
         }
@@ -363,35 +435,26 @@ impl Gossip {
         }
     }
 
-    fn has_all_links(&self) -> bool {
-        self.links.greeted().count() + 1 >= self.membership.alive()
+    /// True if an own record is being put on disk in the place that this is about.
+    fn is_on_its_way(&self, op: &PersistOp) -> bool {
+        let (PersistOp::Put { slot, .. } | PersistOp::Delete { slot }) = op;
+        let own = |waiting: &Waiting| matches!(waiting, Waiting::Own(records, _) if records.iter().any(|r| r.slot() == *slot));
+        self.waiting.iter().any(|(_, waiting)| own(waiting))
     }
 
-    fn follow_roster(&mut self, id: &RecordId, out: &mut GossipOutputs) {
-        let Some(change) = self.roster.follow(&self.state, id) else { return };
-        match &change {
-            PeerChange::Admitted { entry, .. } => {
-                let node = entry.node;
-                // The book comes first: the shell cannot seal to whom it does not know.
-                out.event(GossipEvent::Peer(change));
-                if self.membership.admit(self.now, node) {
-                    self.membership.announce(self.now, node);
-                    self.upkeep_at = self.now;
-                }
-            }
-            PeerChange::Removed { node } => {
-                let node = *node;
-                self.membership.remove(self.now, node);
-                self.links.drop_peer(node, "the peer was removed from the cluster", out);
-                out.event(GossipEvent::Peer(change));
-            }
-        }
+    fn has_all_links(&self) -> bool {
+        self.links.greeted().count() + 1 >= self.membership.alive()
     }
 
     /// The full copy or first sync of this boot is done, or there was nobody.
     fn caught_up(&mut self, with: Option<NodeId>, out: &mut GossipOutputs) {
         if self.catching == Catching::Done {
             return;
+        }
+        let copied = core::mem::take(&mut self.copied);
+        if with.is_some() && matches!(self.catching, Catching::Copy { .. }) {
+            let stale = self.state.keep_confirmed(&copied);
+            self.let_go(stale, out);
         }
         self.catching = Catching::Done;
         self.state.end_first_copy();
@@ -418,6 +481,24 @@ impl Gossip {
     #[must_use]
     pub fn member_state(&self, node: NodeId) -> Option<MemberState> {
         self.membership.state(node)
+    }
+
+    /// Rostered nodes that were not removed, ourselves included.
+    #[must_use]
+    pub fn roster_size(&self) -> usize {
+        self.membership.size()
+    }
+
+    /// When the last authentic word of anybody came; at first, when this boot began.
+    #[must_use]
+    pub const fn last_heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// How often this node probes a member.
+    #[must_use]
+    pub const fn probe_period(&self) -> Duration {
+        self.config.timing.probe_period
     }
 
     /// Every rostered node that was not removed, ourselves included, in order. A node of which this boot has heard nothing
@@ -462,6 +543,12 @@ impl Gossip {
     #[must_use]
     pub fn renewals(&self) -> u64 {
         self.membership.renewals
+    }
+
+    /// How many syncs this boot has begun.
+    #[must_use]
+    pub const fn syncs(&self) -> u64 {
+        self.syncs
     }
 
     /// Packets, frames and records that could not be read.

@@ -10,8 +10,10 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use crate::hlc::Hlc;
-use crate::id::{Generation, NodeId};
+use crate::id::{Actor, Generation, NodeId};
 use crate::model::RosterEntry;
+use crate::state::State;
+use crate::trust::Roster;
 use crate::wire::Record;
 
 /// A link: one established, authenticated, ordered, reliable way to a peer. Numbered by the shell, never reused.
@@ -86,6 +88,18 @@ pub enum GossipInput {
         /// Why, for people.
         reason: String,
     },
+    /// The shell has found a member where it was not known to be.
+    Met {
+        /// Which member.
+        node: NodeId,
+    },
+    /// A member tells us, over a connection that proves who it is, that we were removed from the cluster.
+    Expelled {
+        /// Who says so.
+        by: NodeId,
+    },
+    /// Facts about who belongs that a member told us outside a link.
+    Facts(Vec<Record>),
     /// `next_deadline` has come.
     Deadline,
     /// Everything up to and including this request is on disk.
@@ -132,6 +146,10 @@ impl fmt::Debug for Frame {
         self.bytes.fmt(f)
     }
 }
+
+/// The reason of a [`GossipOutput::Hangup`] by which a shell must tell the peer that it was removed; there it becomes a
+/// [`GossipInput::Expelled`].
+pub const REMOVED: &str = "the peer was removed from the cluster";
 
 /// Bytes that a fresh link may send before the first credit arrives.
 pub const INITIAL_CREDIT: u64 = 1024 * 1024;
@@ -226,8 +244,8 @@ pub enum GossipEvent {
     Peer(PeerChange),
     /// Something for the operator.
     Notice(Notice),
-    /// This node's disk is older than what peers know of it. What was replicated has been dropped from the disk; the shell
-    /// writes a generation above this one and starts anew.
+    /// This node's disk is older than what peers know of it, or this node was forgotten meanwhile. What was replicated has been
+    /// dropped from the disk; the shell writes a generation above this one and starts anew.
     DiskIsOld {
         /// The newest generation of this node that a peer knows.
         newest: Generation,
@@ -248,6 +266,12 @@ pub enum PeerChange {
     },
     /// No longer admitted: drop links and cached keys at once.
     Removed {
+        /// Who.
+        node: NodeId,
+    },
+    /// Away for so long that it was forgotten: drop links and cached keys. The owner of its key may still link, to be told so
+    /// and to be admitted anew once it holds nothing.
+    Forgotten {
         /// Who.
         node: NodeId,
     },
@@ -294,6 +318,10 @@ pub enum MemberReason {
     Gossip,
     /// It left by itself.
     Left,
+    /// It was away for too long.
+    Forgotten,
+    /// An operator removed it.
+    Removed,
 }
 
 /// Something for the operator, at a level.
@@ -317,10 +345,41 @@ pub enum NoticeLevel {
     Error,
 }
 
+/// What many boots start from alike: a copy of it costs next to nothing, and what nobody changes is held once. Made for
+/// worlds of many nodes in one process; an agent, which boots alone, has no use for it.
+#[derive(Clone, Debug)]
+pub struct Base {
+    state: State,
+    roster: Roster,
+}
+
+impl Base {
+    /// From a state in anybody's hands.
+    #[must_use]
+    pub fn new(state: State) -> Self {
+        let mut roster = Roster::default();
+        roster.load(&state, drop);
+        Self { state, roster }
+    }
+
+    /// Its records.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The same in the hands of one node and boot.
+    pub(crate) fn held_by(&self, me: Actor) -> (State, Roster) {
+        (self.state.held_by(me), self.roster.clone())
+    }
+}
+
 /// What a boot starts from.
 #[derive(Clone, Debug, Default)]
 pub struct Boot {
-    /// Everything that the disk holds.
+    /// What others began with as well, put together once for all of them. The shell knows whom it admits.
+    pub base: Option<Base>,
+    /// Everything that the disk holds, less what is in the base.
     pub records: Vec<Record>,
     /// True if the disk had no record of an earlier generation (a first boot).
     pub first: bool,

@@ -97,11 +97,6 @@ impl Rng {
             slice.swap(i, j);
         }
     }
-
-    /// The generator underneath, for crates that want `rand`'s traits (foca).
-    pub fn inner(&mut self) -> &mut ChaCha8Rng {
-        &mut self.0
-    }
 }
 
 #[cfg(test)]

@@ -3,20 +3,22 @@
 //! Admission and removal are facts in the replicated state; removal always wins. The keys and certificates themselves are
 //! checked by the shell, which holds the cryptography; here is only who they belong to.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use crate::face::PeerChange;
 use crate::id::NodeId;
 use crate::model::RosterEntry;
+use crate::paged::Paged;
 use crate::state::State;
 use crate::wire::{Class, Kind, Record, RecordId, codec};
 
 /// The roster as the shell was told of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Roster {
-    admitted: BTreeMap<NodeId, Known>,
+    admitted: Paged<NodeId, Arc<Known>>,
     removed: BTreeSet<NodeId>,
 }
 
@@ -47,19 +49,30 @@ impl Roster {
         self.admitted.keys().copied()
     }
 
-    /// Reads a state from scratch, at boot, and tells what the book holds, in order of node.
-    pub fn load(&mut self, state: &State, tell: impl FnMut(PeerChange)) {
+    /// Reads a state from scratch, at boot, and tells what the book holds, in order of node: first who was removed, so that
+    /// they hear of it from whomever they ask.
+    pub fn load(&mut self, state: &State, mut tell: impl FnMut(PeerChange)) {
         let removals = state.of_kind(Class::GrowOnly, Kind::REMOVAL).filter_map(|(id, _)| node_of(id));
         self.removed = removals.collect();
+        self.removed.iter().for_each(|node| tell(PeerChange::Removed { node: *node }));
         let nodes: Vec<NodeId> =
             state.of_kind(Class::GrowOnly, Kind::ROSTER).filter_map(|(id, _)| node_of(id)).collect();
-        nodes.into_iter().filter_map(|node| self.refresh(state, node)).for_each(tell);
+        let changes = nodes.into_iter().filter_map(|node| self.refresh(state, node));
+        changes.chain(state.forgotten_nodes().map(|node| PeerChange::Forgotten { node })).for_each(tell);
     }
 
     /// What a changed register means for the book.
     pub fn follow(&mut self, state: &State, id: &RecordId) -> Option<PeerChange> {
         match (id.class, id.kind) {
-            (Class::GrowOnly, Kind::ROSTER) | (Class::OneWriter, Kind::HEADER) => self.refresh(state, node_of(id)?),
+            (Class::GrowOnly, Kind::ROSTER) => {
+                let node = node_of(id)?;
+                if state.value(id).is_some() {
+                    return self.refresh(state, node);
+                }
+                self.admitted.remove(&node);
+                state.forgotten(node).map(|_| PeerChange::Forgotten { node })
+            }
+            (Class::OneWriter, Kind::HEADER) => self.refresh(state, node_of(id)?),
             (Class::GrowOnly, Kind::REMOVAL) => {
                 let node = node_of(id)?;
                 let new = self.removed.insert(node);
@@ -95,7 +108,8 @@ impl Roster {
             return None;
         }
         let admission = admission.hash();
-        self.admitted.insert(node, Known { admission, entry: entry.clone(), addresses: addresses.clone() });
+        let known = Known { admission, entry: entry.clone(), addresses: addresses.clone() };
+        self.admitted.insert(node, Arc::new(known));
         Some(PeerChange::Admitted { entry, addresses })
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::{Actor, Generation, NodeId, hex};
 use dunlin_gossip::model::*;
+use dunlin_gossip::state::Away;
 use dunlin_gossip::state::hours::{Hours, Settled};
 use dunlin_gossip::time::Wall;
 use dunlin_gossip::wire::{Record, RecordId, Stamp, codec};
@@ -81,14 +82,14 @@ fn spec(workload: Workload) -> ServiceSpec {
 fn records() {
     let payload = b"payload".as_slice();
     let seen = vec![(ACTOR, 0x0001_0000_0002)];
-    let context = Stamp::Context { author: ACTOR, seen };
+    let context = Stamp::Context { author: ACTOR, asker: Asker::new("ann"), seen, below: 4 };
     record(
         &Record::write(RecordId::service(&service_key()), context.clone(), Hlc(0x0001_0000_0002), Some(payload)),
-        "0100020873686f702f7765620011111111111111111111111111111111fd01000000900100000111111111111111111111111111111111fd0100000090010000fd0200000001000000fd020000000100000001077061796c6f6164",
+        "0100020873686f702f7765620011111111111111111111111111111111fd010000009001000003616e6e0111111111111111111111111111111111fd0100000090010000fd020000000100000004fd020000000100000001077061796c6f6164",
     );
     record(
         &Record::write(RecordId::token(TokenId(7)), context, Hlc(0x0001_0000_0002), None),
-        "0100030800000000000000070011111111111111111111111111111111fd01000000900100000111111111111111111111111111111111fd0100000090010000fd0200000001000000fd020000000100000000",
+        "0100030800000000000000070011111111111111111111111111111111fd010000009001000003616e6e0111111111111111111111111111111111fd0100000090010000fd020000000100000004fd020000000100000000",
     );
     let sequence = Stamp::Sequence { generation: ACTOR.generation, sequence: 300 };
     record(
@@ -108,7 +109,7 @@ fn records() {
 #[test]
 fn places_in_the_trie_and_on_disk() {
     assert_eq!(RecordId::stack(&StackName::new("shop").unwrap()).hash(), 0xdf91030080cf7d84);
-    let stamp = Stamp::Context { author: ACTOR, seen: vec![(ACTOR, 5)] };
+    let stamp = Stamp::Context { author: ACTOR, asker: Asker::default(), seen: vec![(ACTOR, 5)], below: 0 };
     let desired = Record::write(RecordId::service(&service_key()), stamp, Hlc(5), None);
     assert_eq!(hex(&desired.slot()), "00020873686f702f77656211111111111111111111111111111111fd010000009001000005");
     let fact = Record::write(RecordId::removal(NODE), Stamp::Fact { author: ACTOR }, Hlc(5), Some(b""));
@@ -140,7 +141,7 @@ fn services() {
     golden(&vec![RestartCondition::None, RestartCondition::OnFailure, RestartCondition::Any], "03000102");
     golden(&vec![Prefer::Ready, Prefer::New, Prefer::Old], "03000102");
     let services = BTreeMap::from([(ServiceName::new("web").unwrap(), Hlc(0x0001_0000_0002))]);
-    golden(&StackManifest { services }, "0103776562fd0200000001000000");
+    golden(&StackManifest { deployed: Hlc(5), services }, "050103776562fd0200000001000000");
 }
 
 #[test]
@@ -200,11 +201,12 @@ fn who_belongs() {
         drivers: vec![DriverKind::Exec, DriverKind::Docker],
         platform: Platform { os: "linux".into(), arch: "amd64".into() },
         version: "0.1.0".into(),
+        certificate: CertificateInfo { holds: 7, shows: 6, until: Wall(5) },
         adopted: vec![AllocId(9)],
     };
     golden(
         &header,
-        "026e31010100000000000000000000000000000001fbe81c000a00000101047a6f6e650161fba00ffd0000000002000000020001056c696e757805616d64363405302e312e300109",
+        "026e31010100000000000000000000000000000001fbe81c000a00000101047a6f6e650161fba00ffd0000000002000000020001056c696e757805616d64363405302e312e300706050109",
     );
     let entry = RosterEntry {
         node: NODE,
@@ -240,8 +242,9 @@ fn who_belongs() {
 #[test]
 fn hours() {
     golden(
-        &Hours { roster: 1, from: 10, below: 12, digests: vec![(10, 0xaabb), (11, 0x0001_0000_0002)] },
-        "010a0c020afbbbaa0bfd0200000001000000",
+        &Hours { roster: 1, remembers: 3, from: 10, below: 12, digests: vec![(10, 0xaabb), (11, 0x0001_0000_0002)] },
+        "01030a0c020afbbbaa0bfd0200000001000000",
     );
     golden(&Settled { below: 472_222 }, "fc9e340700");
+    golden(&Away { nodes: vec![(NODE, 3_600)] }, "0111111111111111111111111111111111fb100e");
 }

@@ -3,9 +3,9 @@
 //! It follows the roster by [`PeerChange`](dunlin_gossip::face::PeerChange) and decides nothing itself, except which of a
 //! peer's addresses to use: the source of its newest authentic packet, else its addresses in turn until one answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::RosterEntry;
@@ -23,8 +23,6 @@ pub(crate) enum BookError {
     Key(#[from] KeyError),
     #[error("its certificate belongs to another node")]
     OtherNode,
-    #[error("its certificate was not made by this cluster's authority ({0})")]
-    OtherAuthority(String),
 }
 
 #[derive(Debug)]
@@ -52,17 +50,52 @@ impl Peer {
 /// The book.
 #[derive(Debug)]
 pub(crate) struct Book {
-    anchor: Anchor,
+    anchor: RwLock<Arc<Anchor>>,
+    /// Whose certificates were turned away here, until somebody asks.
+    stale: Mutex<HashSet<NodeId>>,
     peers: RwLock<HashMap<NodeId, Peer>>,
+    /// Who was removed, so that they can be told.
+    removed: RwLock<HashSet<NodeId>>,
+    /// Who was forgotten: such a node may link, to be told so, and nothing else.
+    forgotten: RwLock<HashSet<NodeId>>,
+}
+
+/// Whose certificate it is that somebody shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    /// A member's.
+    Admitted(NodeId),
+    /// That of a node which was removed.
+    Removed(NodeId),
+    /// That of a node which was forgotten.
+    Forgotten(NodeId),
+    /// The roster here does not know it (yet).
+    Unknown(NodeId),
 }
 
 impl Book {
     pub(crate) fn new(anchor: Anchor) -> Self {
-        Self { anchor, peers: RwLock::new(HashMap::new()) }
+        let (anchor, stale) = (RwLock::new(Arc::new(anchor)), Mutex::default());
+        let (peers, removed, forgotten) = (RwLock::default(), RwLock::default(), RwLock::default());
+        Self { anchor, stale, peers, removed, forgotten }
     }
 
-    pub(crate) const fn anchor(&self) -> &Anchor {
-        &self.anchor
+    pub(crate) fn anchor(&self) -> Arc<Anchor> {
+        Arc::clone(&self.anchor.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn trust(&self, anchor: Anchor) {
+        *self.anchor.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(anchor);
+    }
+
+    /// A member's certificate was turned away: it is out of date, or we are.
+    pub(crate) fn note_stale(&self, node: NodeId) {
+        self.stale.lock().unwrap_or_else(PoisonError::into_inner).insert(node);
+    }
+
+    /// True if that happened since this was last asked.
+    pub(crate) fn take_stale(&self, node: NodeId) -> bool {
+        self.stale.lock().unwrap_or_else(PoisonError::into_inner).remove(&node)
     }
 
     fn read<T>(&self, f: impl FnOnce(&HashMap<NodeId, Peer>) -> T) -> T {
@@ -73,14 +106,19 @@ impl Book {
         f(&mut self.peers.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes or renews an entry.
+    fn is_forgotten(&self, node: NodeId) -> bool {
+        self.forgotten.read().unwrap_or_else(PoisonError::into_inner).contains(&node)
+    }
+
+    /// Takes or renews an entry. The certificate in it is the one of the admission, which may have been renewed since and
+    /// whose authority may be gone: it says which key is admitted, and no more.
     pub(crate) fn admit(&self, entry: &RosterEntry, addresses: &[SocketAddr]) -> Result<(), BookError> {
         let public_key = certificate_key(&entry.certificate)?;
         if node_id(&public_key) != entry.node {
             return Err(BookError::OtherNode);
         }
-        self.anchor.verify(&entry.certificate).map_err(|e| BookError::OtherAuthority(e.to_string()))?;
         let known: Vec<SocketAddr> = if addresses.is_empty() { &entry.addresses } else { addresses }.to_vec();
+        self.forgotten.write().unwrap_or_else(PoisonError::into_inner).remove(&entry.node);
         self.write(|peers| {
             let peer = peers.entry(entry.node).or_insert_with(|| Peer {
                 public_key: Vec::new(),
@@ -104,15 +142,45 @@ impl Book {
     }
 
     pub(crate) fn remove(&self, node: NodeId) {
+        self.removed.write().unwrap_or_else(PoisonError::into_inner).insert(node);
         self.write(|peers| peers.remove(&node));
+        self.forgotten.write().unwrap_or_else(PoisonError::into_inner).remove(&node);
     }
 
-    /// Does the roster admit the owner of this public key?
-    pub(crate) fn admits(&self, public_key: &[u8]) -> Option<NodeId> {
+    /// The node does not belong, and its key is known.
+    pub(crate) fn forget(&self, node: NodeId) {
+        self.write(|peers| peers.remove(&node));
+        self.forgotten.write().unwrap_or_else(PoisonError::into_inner).insert(node);
+    }
+
+    /// How the owner of this public key stands.
+    pub(crate) fn standing(&self, public_key: &[u8]) -> Standing {
         let node = node_id(public_key);
-        self.read(|peers| peers.get(&node).is_some_and(|p| p.public_key == public_key)).then_some(node)
+        if self.read(|peers| peers.get(&node).is_some_and(|p| p.public_key == public_key)) {
+            Standing::Admitted(node)
+        } else if self.removed.read().unwrap_or_else(PoisonError::into_inner).contains(&node) {
+            Standing::Removed(node)
+        } else if self.is_forgotten(node) {
+            Standing::Forgotten(node)
+        } else {
+            Standing::Unknown(node)
+        }
     }
 
+    /// May the owner of this public key connect? A node that was forgotten may, to be told so.
+    pub(crate) fn lets_in(&self, public_key: &[u8]) -> Option<NodeId> {
+        match self.standing(public_key) {
+            Standing::Admitted(node) | Standing::Forgotten(node) => Some(node),
+            Standing::Removed(_) | Standing::Unknown(_) => None,
+        }
+    }
+
+    /// May this node link?
+    pub(crate) fn may_link(&self, node: NodeId) -> bool {
+        self.contains(node) || self.is_forgotten(node)
+    }
+
+    /// Does the roster admit this node?
     pub(crate) fn contains(&self, node: NodeId) -> bool {
         self.read(|peers| peers.contains_key(&node))
     }

@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dunlin_gossip::id::NodeId;
-use quinn::{Connection, ConnectionError, VarInt};
+use quinn::{Connection, ConnectionError, TransportErrorCode, VarInt};
 use tokio::sync::Notify;
+
+use crate::tls::REMOVED_ALERT;
 
 /// How long a connection without link and requests stays, so that last bytes arrive.
 const LINGER: Duration = Duration::from_secs(5);
@@ -25,6 +27,8 @@ pub(crate) enum Closing {
     Idle,
     /// Turned away.
     Refused,
+    /// The peer's certificate has expired, or is by an authority that is not trusted here: it may ask for a handover.
+    Stale,
     /// The caller shows the keys of the node that it called: two agents run on copies of one data directory.
     Twin,
 }
@@ -39,6 +43,7 @@ impl Closing {
             Self::Idle => 4,
             Self::Refused => 5,
             Self::Twin => 6,
+            Self::Stale => 7,
         })
     }
 
@@ -74,7 +79,8 @@ impl Conn {
     /// The link ended; closes the connection unless requests still use it.
     pub(crate) fn unlink(&self, why: &str) {
         self.linked.store(false, Ordering::Relaxed);
-        if self.requests.load(Ordering::Relaxed) == 0 {
+        // What the peer said when it closed stays the reason.
+        if self.requests.load(Ordering::Relaxed) == 0 && self.quinn.close_reason().is_none() {
             Closing::Hangup.close(&self.quinn, why);
         }
         self.change.notify_one();
@@ -92,6 +98,25 @@ impl Conn {
     }
 }
 
+/// True if the peer does not take our certificate: it is out of date, or the peer is.
+pub(crate) fn says_stale(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::ApplicationClosed(close) if close.error_code == Closing::Stale.code())
+}
+
+/// True if the peer ended the connection since the roster there says that we were removed. A handshake that fails tells it
+/// by its alert, a standing connection by how it is closed; either comes from whom the handshake has proved to be there.
+pub(crate) fn says_removed(error: &ConnectionError) -> bool {
+    match error {
+        ConnectionError::ApplicationClosed(close) => close.error_code == Closing::Removed.code(),
+        ConnectionError::ConnectionClosed(close) => is_removed_alert(close.error_code),
+        _ => false,
+    }
+}
+
+fn is_removed_alert(code: TransportErrorCode) -> bool {
+    code == TransportErrorCode::crypto(u8::from(REMOVED_ALERT))
+}
+
 /// A connection's end, for people.
 pub(crate) fn explain(error: &ConnectionError) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
@@ -100,8 +125,14 @@ pub(crate) fn explain(error: &ConnectionError) -> String {
         ConnectionError::Reset => "the peer was restarted".into(),
         ConnectionError::LocallyClosed => "closed here".into(),
         ConnectionError::ApplicationClosed(close) => format!("the peer closed it: {}", text(&close.reason)),
+        error @ ConnectionError::ConnectionClosed(_) if says_removed(error) => {
+            "the peer refused: the roster there says that this node was removed from the cluster".into()
+        }
         ConnectionError::ConnectionClosed(close) => {
             format!("the peer refused: {}", plain(&text(&close.reason)))
+        }
+        ConnectionError::TransportError(error) if is_removed_alert(error.code) => {
+            "the roster here says that this node was removed from the cluster".into()
         }
         ConnectionError::TransportError(error) => plain(&error.reason).to_owned(),
         ConnectionError::VersionMismatch => "the peer speaks another version of QUIC".into(),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use dunlin_gossip::face::{FrameClass, LinkId, PeerChange};
@@ -14,23 +14,25 @@ use quinn_proto::HashedConnectionIdGenerator;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::task::AbortHandle;
 
+use crate::authority::Credentials;
 use crate::book::Book;
-use crate::conn::{Closing, Conn, explain};
+use crate::conn::{Closing, Conn, explain, says_removed};
 use crate::error::NetError;
 use crate::event::NetEvent;
 use crate::gate::{PerAddress, Rate};
-use crate::keys::{Credentials, NodeKeys};
+use crate::keys::NodeKeys;
 use crate::link::Link;
 use crate::meter::Traffic;
 use crate::packets::Packets;
+use crate::paths::Paths;
 use crate::request::{Guard, RecvHalf, SendHalf, halves};
 use crate::seal::Sealer;
 use crate::serve;
 use crate::socket::Socket;
-use crate::tls::{self, Anchor};
+use crate::tls::{self, Anchor, Shown};
 
 /// For a dial, over all addresses.
-const DIAL: Duration = Duration::from_secs(3);
+pub(crate) const DIAL: Duration = Duration::from_secs(3);
 /// For one address of several.
 const DIAL_ONE: Duration = Duration::from_secs(1);
 /// For saying goodbye.
@@ -81,7 +83,7 @@ pub struct NetStats {
 /// The network. Cheap to clone; all clones are one. End it with [`Net::close`].
 #[derive(Clone)]
 pub struct Net {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 impl fmt::Debug for Net {
@@ -93,7 +95,9 @@ impl fmt::Debug for Net {
 pub(crate) struct Inner {
     pub(crate) me: NodeId,
     pub(crate) generation: Generation,
-    pub(crate) credentials: Credentials,
+    keys: NodeKeys,
+    credentials: RwLock<Credentials>,
+    shown: Arc<Shown>,
     pub(crate) book: Arc<Book>,
     pub(crate) packets: Arc<Packets>,
     pub(crate) events: mpsc::Sender<NetEvent>,
@@ -101,18 +105,22 @@ pub(crate) struct Inner {
     pub(crate) handshakes: Arc<Semaphore>,
     pub(crate) joins: Arc<Semaphore>,
     pub(crate) join_rate: PerAddress,
+    pub(crate) handover_rate: PerAddress,
     socket: Arc<Socket>,
     local: SocketAddr,
     client: quinn::ClientConfig,
+    pub(crate) heir: quinn::ClientConfig,
     tables: Mutex<Tables>,
     next_id: AtomicU64,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
 #[derive(Default)]
-struct Tables {
-    connections: HashMap<u64, Arc<Conn>>,
-    links: HashMap<LinkId, Arc<Link>>,
+pub(crate) struct Tables {
+    pub(crate) connections: HashMap<u64, Arc<Conn>>,
+    pub(crate) links: HashMap<LinkId, Arc<Link>>,
+    /// What connections that ended had counted.
+    pub(crate) ended: Paths,
     dialling: HashSet<NodeId>,
 }
 
@@ -123,15 +131,16 @@ impl Net {
     /// [`NetError`] if the port cannot be had or the keys are unusable.
     pub async fn start(config: NetConfig, events: mpsc::Sender<NetEvent>) -> Result<Self, NetError> {
         let NetConfig { bind, keys, credentials, generation } = config;
-        let anchor = Anchor::new(credentials.authority.certificate()).map_err(|e| NetError::Keys(e.to_string()))?;
-        anchor.verify(&credentials.certificate).map_err(|e| NetError::Keys(format!("the certificate: {e}")))?;
+        let anchor = Anchor::new(&credentials).map_err(|e| NetError::Keys(e.to_string()))?;
+        let shown = Shown::new(&keys, &credentials)?;
         let book = Arc::new(Book::new(anchor));
         let sealer = Sealer::new(keys.id(), keys.seal_secret(), credentials.cluster, generation);
         let packets = Arc::new(Packets::new(sealer, Arc::clone(&book), events.clone()));
         let plane = Arc::clone(&packets);
         let socket = Socket::bind(bind, plane).map_err(|source| NetError::bind(bind, source))?;
-        let server = tls::server(&keys, &credentials, &book)?;
-        let client = tls::client(&keys, &credentials, &book)?;
+        let server = tls::server(&shown, &book)?;
+        let client = tls::client(&shown, &book)?;
+        let heir = tls::heir(&shown, &book)?;
         let endpoint = Endpoint::new_with_abstract_socket(
             endpoint_config(&keys),
             Some(server),
@@ -144,7 +153,9 @@ impl Net {
         let inner = Arc::new(Inner {
             me: keys.id(),
             generation,
-            credentials,
+            keys,
+            credentials: RwLock::new(credentials),
+            shown,
             book,
             packets,
             events,
@@ -152,9 +163,11 @@ impl Net {
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
             joins: Arc::new(Semaphore::new(MAX_JOINS)),
             join_rate: PerAddress::new(JOIN_RATE),
+            handover_rate: PerAddress::new(JOIN_RATE),
             socket,
             local,
             client,
+            heir,
             tables: Mutex::default(),
             next_id: AtomicU64::new(1),
             tasks: Mutex::default(),
@@ -170,6 +183,25 @@ impl Net {
         self.inner.local
     }
 
+    /// What this node shows and trusts now.
+    #[must_use]
+    pub fn credentials(&self) -> Credentials {
+        self.inner.credentials()
+    }
+
+    /// Shows and trusts something else from now on. Connections that stand go on.
+    ///
+    /// # Errors
+    /// [`NetError`] if the certificate is not this node's; nothing has changed then.
+    pub fn change_credentials(&self, credentials: Credentials) -> Result<(), NetError> {
+        let inner = &self.inner;
+        let anchor = Anchor::new(&credentials).map_err(|e| NetError::Keys(e.to_string()))?;
+        inner.shown.change(&inner.keys, &credentials)?;
+        inner.book.trust(anchor);
+        *inner.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
+        Ok(())
+    }
+
     /// Takes a change of the roster. A removal drops connections and keys before this returns.
     pub fn peer(&self, change: &PeerChange) {
         let inner = &self.inner;
@@ -180,13 +212,20 @@ impl Net {
                     tracing::warn!(node = %entry.node, %why, "the roster's entry is unusable; the node is not served")
                 }
             },
-            PeerChange::Removed { node } => {
-                inner.book.remove(*node);
+            PeerChange::Removed { node } | PeerChange::Forgotten { node } => {
+                // Who is told that it was removed ends for good; who was forgotten may come back.
+                let closing = if matches!(change, PeerChange::Forgotten { .. }) {
+                    inner.book.forget(*node);
+                    Closing::Hangup
+                } else {
+                    inner.book.remove(*node);
+                    Closing::Removed
+                };
                 inner.packets.sealer().remove(*node);
                 let theirs: Vec<_> =
                     inner.tables().connections.values().filter(|c| c.peer == *node).map(Arc::clone).collect();
                 for conn in theirs {
-                    Closing::Removed.close(&conn.quinn, "no longer a member");
+                    closing.close(&conn.quinn, "no longer a member");
                 }
             }
         }
@@ -219,6 +258,23 @@ impl Net {
             Ok::<_, String>(serve::meets_twin(&connection, inner.generation).await)
         };
         matches!(tokio::time::timeout(DIAL_ONE, attempt).await, Ok(Ok(true)))
+    }
+
+    /// Finds out which member answers at an address, notes that it is there, and tells the agent ([`NetEvent::Met`]): how
+    /// hosts that have all moved meet again. Nothing comes of an address where no other member answers within a second.
+    pub async fn meet(&self, address: SocketAddr) {
+        let inner = &self.inner;
+        let attempt = async {
+            let connecting = inner.endpoint.connect_with(inner.client.clone(), address, tls::ANY_MEMBER).ok()?;
+            let connection = connecting.await.ok()?;
+            let peer = serve::peer_of(inner, &connection).map(|(peer, _)| peer);
+            Closing::Idle.close(&connection, "met");
+            peer.filter(|peer| *peer != inner.me)
+        };
+        if let Ok(Some(peer)) = tokio::time::timeout(DIAL_ONE, attempt).await {
+            inner.book.heard(peer, address);
+            inner.emit(NetEvent::Met { peer }).await;
+        }
     }
 
     /// Queues a frame. Unknown links are ignored: their `LinkDown` is on its way.
@@ -306,7 +362,11 @@ async fn open_request(conn: &Arc<Conn>, header: &[u8]) -> Result<(SendHalf, Recv
 }
 
 impl Inner {
-    fn tables(&self) -> MutexGuard<'_, Tables> {
+    pub(crate) fn credentials(&self) -> Credentials {
+        self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -328,7 +388,7 @@ impl Inner {
         let conn = Arc::new(Conn::new(id, quinn, peer));
         self.tables().connections.insert(id, Arc::clone(&conn));
         // After the insertion: a removal either sees the connection in the table, or is seen here.
-        if !self.book.contains(peer) {
+        if !self.book.may_link(peer) {
             self.tables().connections.remove(&id);
             Closing::Removed.close(&conn.quinn, "no longer a member");
             return None;
@@ -340,7 +400,10 @@ impl Inner {
     }
 
     pub(crate) fn leave(&self, conn: &Conn) {
-        self.tables().connections.remove(&conn.id);
+        let mut tables = self.tables();
+        if tables.connections.remove(&conn.id).is_some() {
+            tables.ended.count(&conn.quinn);
+        }
     }
 
     /// Runs a link on a connection from `LinkUp` to `LinkDown`.
@@ -395,16 +458,32 @@ impl Inner {
         address: SocketAddr,
         patience: Duration,
     ) -> Result<quinn::Connection, String> {
+        let result = self.connect_as(&self.client, peer, address, patience).await;
+        if self.book.take_stale(peer) {
+            self.emit(NetEvent::Stale { peer }).await;
+        }
+        result
+    }
+
+    pub(crate) async fn connect_as(
+        &self,
+        client: &quinn::ClientConfig,
+        peer: NodeId,
+        address: SocketAddr,
+        patience: Duration,
+    ) -> Result<quinn::Connection, String> {
         let refusals = self.packets.refusals();
         let name = tls::expected_name(peer);
-        let connecting = self.endpoint.connect_with(self.client.clone(), address, &name).map_err(|e| e.to_string())?;
-        tokio::select! {
-            done = tokio::time::timeout(patience, connecting) => match done {
-                Ok(done) => done.map_err(|e| explain(&e)),
-                Err(_) => Err("no answer".into()),
-            },
-            () = refusal_of(address, refusals) => Err("nobody listens there".into()),
+        let connecting = self.endpoint.connect_with(client.clone(), address, &name).map_err(|e| e.to_string())?;
+        let done = tokio::select! {
+            done = tokio::time::timeout(patience, connecting) => done,
+            () = refusal_of(address, refusals) => return Err("nobody listens there".into()),
+        };
+        let Ok(done) = done else { return Err("no answer".into()) };
+        if done.as_ref().is_err_and(says_removed) {
+            self.emit(NetEvent::Expelled { by: peer }).await;
         }
+        done.map_err(|e| explain(&e))
     }
 }
 

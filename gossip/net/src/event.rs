@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use dunlin_gossip::face::LinkId;
 use dunlin_gossip::id::NodeId;
 
+use crate::handover::HandoverAsked;
 use crate::join::JoinAttempt;
 use crate::request::{RecvHalf, SendHalf};
 
@@ -66,6 +67,23 @@ pub enum NetEvent {
         /// What follows the header.
         recv: RecvHalf,
     },
+    /// A member turned us away: the roster there says that we were removed.
+    Expelled {
+        /// Which member.
+        by: NodeId,
+    },
+    /// A member answered at an address that [`Net::meet`](crate::Net::meet) tried.
+    Met {
+        /// Which member.
+        peer: NodeId,
+    },
+    /// A member and this node do not accept each other's certificates: one of them is out of date.
+    Stale {
+        /// Which member.
+        peer: NodeId,
+    },
+    /// A member asks for the authority in force.
+    Handover(HandoverAsked),
     /// A newcomer with a token asks to be admitted.
     Join(JoinAttempt),
     /// Somebody was turned away: a wrong token, a certificate that the roster does not admit, garbage. Rate limited.

@@ -19,9 +19,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, oneshot};
 use zeroize::{Zeroize as _, Zeroizing};
 
+use crate::authority::{Authority, Credentials};
 use crate::conn::{Closing, explain};
 use crate::error::NetError;
-use crate::keys::{Authority, Credentials, NodeKeys, node_id, verifies};
+use crate::keys::{NodeKeys, node_id, verifies};
 use crate::socket::{Plane, Socket};
 use crate::tls::{Anchor, JOIN_NAME, newcomer};
 use crate::token::{JoinToken, secret_hash};
@@ -56,7 +57,15 @@ impl Drop for Ask {
 
 #[derive(Serialize, Deserialize)]
 enum Answer {
-    Accepted { cluster: ClusterId, authority: Vec<u8>, authority_key: Vec<u8>, certificate: Vec<u8>, records: u32 },
+    Accepted {
+        cluster: ClusterId,
+        authority: Vec<u8>,
+        authority_key: Vec<u8>,
+        /// Earlier authorities that are still trusted.
+        previous: Vec<Arc<[u8]>>,
+        certificate: Vec<u8>,
+        records: u32,
+    },
     Refused(JoinRefusal),
 }
 
@@ -167,14 +176,14 @@ impl JoinAttempt {
     }
 }
 
-async fn write_message(send: &mut SendStream, bytes: &[u8]) -> Result<(), String> {
+pub(crate) async fn write_message(send: &mut SendStream, bytes: &[u8]) -> Result<(), String> {
     let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= MAX_MESSAGE);
     let length = length.ok_or("a message is too large")?;
     send.write_all(&length.to_be_bytes()).await.map_err(|e| e.to_string())?;
     send.write_all(bytes).await.map_err(|e| e.to_string())
 }
 
-async fn read_message(recv: &mut RecvStream) -> Result<Zeroizing<Vec<u8>>, String> {
+pub(crate) async fn read_message(recv: &mut RecvStream) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut length = [0; 4];
     recv.read_exact(&mut length).await.map_err(|e| e.to_string())?;
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
@@ -268,6 +277,7 @@ async fn answer(
         cluster: credentials.cluster,
         authority: credentials.authority.certificate().to_vec(),
         authority_key: key.to_vec(),
+        previous: credentials.previous.clone(),
         certificate: admission.certificate.clone(),
         records,
     };
@@ -426,9 +436,9 @@ async fn exchange(connection: &Connection, token: &JoinToken, me: &NodeKeys, ask
     write_message(&mut send, &signature).await.map_err(lost)?;
     let head = read_message(&mut recv).await.map_err(lost)?;
     let malformed = |what: &str| Failure::Final(JoinRefusal::Other(format!("its answer is malformed: {what}")));
-    let (cluster, authority, authority_key, certificate, records) = match codec::decode(&head) {
-        Ok(Answer::Accepted { cluster, authority, authority_key, certificate, records }) => {
-            (cluster, authority, Zeroizing::new(authority_key), certificate, records)
+    let (cluster, authority, authority_key, previous, certificate, records) = match codec::decode(&head) {
+        Ok(Answer::Accepted { cluster, authority, authority_key, previous, certificate, records }) => {
+            (cluster, authority, Zeroizing::new(authority_key), previous, certificate, records)
         }
         Ok(Answer::Refused(why)) => return Err(Failure::Final(why)),
         Err(_) => return Err(malformed("it may be of a newer version")),
@@ -445,9 +455,10 @@ async fn exchange(connection: &Connection, token: &JoinToken, me: &NodeKeys, ask
         return Err(Failure::OtherCluster);
     }
     let ours = crate::keys::certificate_key(&certificate).is_ok_and(|key| key == me.public_key());
-    let signed = Anchor::new(authority.certificate()).is_ok_and(|anchor| anchor.verify(&certificate).is_ok());
+    let credentials = Credentials { cluster, authority, previous, certificate: certificate.into(), next: None };
+    let signed = Anchor::new(&credentials).is_ok_and(|anchor| anchor.verify(&credentials.certificate).is_ok());
     if !(ours && signed) {
         return Err(malformed("the certificate is not ours"));
     }
-    Ok(Joined { credentials: Credentials { cluster, authority, certificate: certificate.into() }, roster_records })
+    Ok(Joined { credentials, roster_records })
 }

@@ -1,4 +1,4 @@
-//! Key pairs, the cluster's authority and certificates: made, kept on disk, never shown.
+//! Key pairs: made, kept on disk, never shown; and the form of key files.
 //!
 //! Two files under the data directory's `keys/`: `node` holds what this host is (its two secret keys), `cluster` holds what
 //! it belongs to (authority and own certificate) and appears as one piece, so that a crash during a join leaves nothing half
@@ -10,30 +10,24 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
-use dunlin_gossip::id::{ClusterId, NodeId, hex};
+use dunlin_gossip::id::{NodeId, hex};
 use hkdf::Hkdf;
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData as _, SigningKey as _, SubjectPublicKeyInfo,
-};
+use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _, SubjectPublicKeyInfo};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use sha2::{Digest as _, Sha256};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 /// The folder in the data directory.
-const FOLDER: &str = "keys";
+pub(crate) const FOLDER: &str = "keys";
 /// First line of each key file, without its version.
 const MAGIC: &str = "dunlin keys ";
 /// The version that this program writes.
 const VERSION: u32 = 1;
-/// Validity of certificates in years; renewal is the roster's business.
-const VALID_YEARS: i32 = 10;
 
 /// What went wrong with keys. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -111,11 +105,11 @@ pub fn certificate_key(certificate: &[u8]) -> Result<Vec<u8>, KeyError> {
     Ok(parsed.public_key().raw.to_vec())
 }
 
-fn malformed(what: &'static str) -> impl Fn(rcgen::Error) -> KeyError {
+pub(crate) fn malformed(what: &'static str) -> impl Fn(rcgen::Error) -> KeyError {
     move |error| KeyError::Malformed { what, detail: error.to_string() }
 }
 
-fn key_pair(pkcs8: &[u8], what: &'static str) -> Result<KeyPair, KeyError> {
+pub(crate) fn key_pair(pkcs8: &[u8], what: &'static str) -> Result<KeyPair, KeyError> {
     KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8), &rcgen::PKCS_ECDSA_P256_SHA256)
         .map_err(malformed(what))
 }
@@ -225,142 +219,7 @@ pub(crate) fn verifies(public_key: &[u8], message: &[u8], signature: &[u8]) -> b
     key.verify(message, signature).is_ok()
 }
 
-/// The cluster's authority. Every member holds its key, since every member can admit.
-#[derive(Clone)]
-pub struct Authority {
-    certificate: Arc<[u8]>,
-    key: Arc<KeyPair>,
-}
-
-impl fmt::Debug for Authority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority").field("fingerprint", &hex(&self.fingerprint()[..8])).finish_non_exhaustive()
-    }
-}
-
-impl Authority {
-    fn generate(cluster: ClusterId) -> Result<Self, KeyError> {
-        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(malformed("a new key"))?;
-        let mut params = params(&format!("dunlin cluster {cluster}"));
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let certificate = params.self_signed(&key).map_err(malformed("the authority"))?;
-        Ok(Self { certificate: certificate.der().as_ref().into(), key: Arc::new(key) })
-    }
-
-    pub(crate) fn from_parts(certificate: &[u8], key: &[u8]) -> Result<Self, KeyError> {
-        let key = key_pair(key, "the authority's key")?;
-        if certificate_key(certificate)? != key.subject_public_key_info() {
-            return Err(KeyError::Malformed { what: "the authority", detail: "its key belongs to another".into() });
-        }
-        Ok(Self { certificate: certificate.into(), key: Arc::new(key) })
-    }
-
-    /// Its certificate, DER.
-    #[must_use]
-    pub fn certificate(&self) -> &[u8] {
-        &self.certificate
-    }
-
-    /// SHA-256 of its certificate; what a join token carries.
-    #[must_use]
-    pub fn fingerprint(&self) -> [u8; 32] {
-        Sha256::digest(&self.certificate).into()
-    }
-
-    pub(crate) fn key_der(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(self.key.serialize_der())
-    }
-
-    /// A certificate (DER) for the node that owns this public key (DER subject public key info).
-    ///
-    /// # Errors
-    /// If the bytes are no P-256 key.
-    pub fn certify(&self, public_key: &[u8]) -> Result<Vec<u8>, KeyError> {
-        let subject = SubjectPublicKeyInfo::from_der(public_key).map_err(malformed("the public key"))?;
-        if subject.algorithm() != &rcgen::PKCS_ECDSA_P256_SHA256 {
-            return Err(KeyError::Malformed { what: "the public key", detail: "it is not ECDSA P-256".into() });
-        }
-        let mut params = params(&node_id(public_key).to_string());
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(&self.certificate[..]), &*self.key)
-            .map_err(malformed("the authority"))?;
-        let certificate = params.signed_by(&subject, &issuer).map_err(malformed("the public key"))?;
-        Ok(certificate.der().as_ref().to_vec())
-    }
-}
-
-fn params(common_name: &str) -> CertificateParams {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let year = 1970 + i32::try_from(seconds / 31_556_952).unwrap_or(0);
-    let mut params = CertificateParams::default();
-    // A host whose clock stands back must still be able to take part, so validity begins well in the past.
-    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    params.not_after = rcgen::date_time_ymd(year + VALID_YEARS + 1, 1, 1);
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
-    params
-}
-
-/// What this node belongs to: the cluster, its authority, and the own certificate.
-#[derive(Clone, Debug)]
-pub struct Credentials {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// Its authority.
-    pub authority: Authority,
-    /// The own certificate, DER.
-    pub certificate: Arc<[u8]>,
-}
-
-impl Credentials {
-    /// A new cluster with this node as its first.
-    ///
-    /// # Errors
-    /// Only if the system has no randomness.
-    pub fn create_cluster(me: &NodeKeys) -> Result<Self, KeyError> {
-        let cluster = ClusterId(random()?);
-        let authority = Authority::generate(cluster)?;
-        let certificate = authority.certify(me.public_key())?.into();
-        Ok(Self { cluster, authority, certificate })
-    }
-
-    /// What the data directory holds, or none.
-    ///
-    /// # Errors
-    /// If the file is unreadable, damaged or of a newer version.
-    pub fn load(data: &Path) -> Result<Option<Self>, KeyError> {
-        let path = data.join(FOLDER).join("cluster");
-        let Some([cluster, ca, key, certificate]) = read(&path, ["cluster", "ca", "ca-key", "certificate"])? else {
-            return Ok(None);
-        };
-        let cluster = cluster.as_slice().try_into().map_err(|_| damaged(&path, "its cluster id has another length"))?;
-        let authority = Authority::from_parts(&ca, &key).map_err(|_| damaged(&path, "its authority cannot be read"))?;
-        Ok(Some(Self { cluster: ClusterId(cluster), authority, certificate: certificate.as_slice().into() }))
-    }
-
-    /// Writes them, whole and synced, readable for their owner only.
-    ///
-    /// # Errors
-    /// If the disk refuses; then the old file, if any, still stands.
-    pub fn save(&self, data: &Path) -> Result<(), KeyError> {
-        let key = self.authority.key_der();
-        write(
-            data,
-            "cluster",
-            [
-                ("cluster", &self.cluster.0[..]),
-                ("ca", self.authority.certificate()),
-                ("ca-key", &key),
-                ("certificate", &self.certificate),
-            ],
-        )
-    }
-}
-
-fn damaged(path: &Path, what: &'static str) -> KeyError {
+pub(crate) fn damaged(path: &Path, what: &'static str) -> KeyError {
     KeyError::Damaged { path: path.to_owned(), what }
 }
 
@@ -368,7 +227,7 @@ fn sum(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes())[..16])
 }
 
-fn write<const N: usize>(data: &Path, name: &str, fields: [(&str, &[u8]); N]) -> Result<(), KeyError> {
+pub(crate) fn write<const N: usize>(data: &Path, name: &str, fields: [(&str, &[u8]); N]) -> Result<(), KeyError> {
     let folder = data.join(FOLDER);
     let mut text = Zeroizing::new(format!("{MAGIC}{VERSION}\n"));
     for (label, bytes) in fields {
@@ -392,7 +251,10 @@ fn write<const N: usize>(data: &Path, name: &str, fields: [(&str, &[u8]); N]) ->
 }
 
 /// The fields of a key file in the given order.
-fn read<const N: usize>(path: &Path, labels: [&str; N]) -> Result<Option<[Zeroizing<Vec<u8>>; N]>, KeyError> {
+pub(crate) fn read<const N: usize>(
+    path: &Path,
+    labels: [&str; N],
+) -> Result<Option<[Zeroizing<Vec<u8>>; N]>, KeyError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => Zeroizing::new(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -421,6 +283,7 @@ fn read<const N: usize>(path: &Path, labels: [&str; N]) -> Result<Option<[Zeroiz
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authority::Credentials;
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]

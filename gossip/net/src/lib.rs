@@ -13,6 +13,7 @@
 //!
 //! This crate must never interpret what it carries, decide who belongs, or log a secret.
 
+mod authority;
 mod book;
 mod conn;
 mod endpoint;
@@ -20,11 +21,13 @@ mod error;
 mod errqueue;
 mod event;
 mod gate;
+mod handover;
 mod join;
 mod keys;
 mod link;
 mod meter;
 mod packets;
+mod paths;
 mod request;
 mod seal;
 mod serve;
@@ -32,12 +35,15 @@ mod socket;
 mod tls;
 mod token;
 
+pub use authority::{Authority, CERTIFICATE_LIFETIME, Credentials, certificate_end};
 pub use endpoint::{Net, NetConfig, NetStats};
 pub use error::NetError;
 pub use event::NetEvent;
+pub use handover::{Handed, HandoverAsked};
 pub use join::{JoinAttempt, JoinError, JoinRefusal, Joined, join};
-pub use keys::{Authority, Credentials, KeyError, NodeKeys, certificate_key, node_id};
+pub use keys::{KeyError, NodeKeys, certificate_key, node_id};
 pub use meter::Traffic;
+pub use paths::{Paths, Ways};
 pub use request::{RecvHalf, SendHalf};
 pub use seal::{Opened, SealError, Sealer};
 pub use token::{JoinToken, TokenError};

@@ -112,6 +112,11 @@ impl Link {
         self.ended.notify_one();
     }
 
+    /// Bytes that were not written yet.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queue().bytes
+    }
+
     async fn next(&self) -> Next {
         loop {
             {

@@ -1,7 +1,8 @@
 //! The receiving end: strangers' handshakes, newcomers, and the streams that peers open.
 //!
 //! A stream begins with its kind. A link's stream goes on with version and generation, answered by a welcome: in TLS 1.3 a
-//! dialler is done before its own certificate was judged, so only the welcome tells it that it was accepted.
+//! dialler is done before its own certificate was judged, so only the welcome tells it that it was accepted. A node that
+//! was forgotten may link, which is how it learns of it, and request nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,9 +15,10 @@ use quinn::{Connection, ConnectionError, Incoming, RecvStream, SendStream};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::conn::{Closing, Conn, explain};
+use crate::conn::{Closing, Conn, explain, says_removed, says_stale};
 use crate::endpoint::{Inner, MAX_HEADER};
 use crate::event::NetEvent;
+use crate::handover;
 use crate::join;
 use crate::keys::certificate_key;
 use crate::request::{Guard, halves};
@@ -59,9 +61,18 @@ async fn receive(inner: Arc<Inner>, incoming: Incoming, permit: OwnedSemaphorePe
     if protocol.as_deref() == Some(tls::JOIN) {
         return receive_newcomer(&inner, &connection, from).await;
     }
+    if protocol.as_deref() == Some(tls::HANDOVER) {
+        return receive_heir(&inner, &connection, from).await;
+    }
     match peer_of(&inner, &connection) {
+        Some((peer, Err(why))) => {
+            let text = format!("the certificate is out of date, or this node is ({why})");
+            Closing::Stale.close(&connection, &text);
+            inner.packets.reporter.rejected(from, &format!("node {peer}: {text}"));
+            inner.emit(NetEvent::Stale { peer }).await;
+        }
         // The connection lives on in the table.
-        Some(peer) => drop(inner.enter(connection, peer)),
+        Some((peer, Ok(()))) => drop(inner.enter(connection, peer)),
         None => {
             Closing::Refused.close(&connection, "members show a certificate that the roster admits");
             inner.packets.reporter.rejected(from, "a connection without a certificate that the roster admits");
@@ -69,9 +80,28 @@ async fn receive(inner: Arc<Inner>, incoming: Incoming, permit: OwnedSemaphorePe
     }
 }
 
-fn peer_of(inner: &Inner, connection: &Connection) -> Option<NodeId> {
+/// The member at the other end, and whether an authority that is trusted made its certificate, and for today.
+pub(crate) fn peer_of(inner: &Inner, connection: &Connection) -> Option<(NodeId, Result<(), rustls::Error>)> {
     let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    inner.book.admits(&certificate_key(chain.first()?).ok()?)
+    let certificate = chain.first()?;
+    let peer = inner.book.lets_in(&certificate_key(certificate).ok()?)?;
+    Some((peer, inner.book.anchor().verify(certificate)))
+}
+
+async fn receive_heir(inner: &Inner, connection: &Connection, from: SocketAddr) {
+    let slot = inner.joins.try_acquire();
+    let allowed = inner.handover_rate.pass(from.ip(), std::time::Instant::now());
+    let (Some((peer, _)), Ok(_slot), true) = (peer_of(inner, connection), slot, allowed) else {
+        Closing::Refused.close(connection, "members alone, and not so often");
+        return inner.packets.reporter.rejected(from, "a request for the authority: of no member, or too many");
+    };
+    let decide = async |asked| inner.emit(NetEvent::Handover(asked)).await;
+    // Asked for only once the agent has answered: whoever was removed by then gets nothing.
+    let credentials = || peer_of(inner, connection).map(|_| inner.credentials());
+    if let Err(why) = handover::serve(connection, peer, credentials, decide).await {
+        inner.packets.reporter.rejected(from, &why);
+    }
+    Closing::Idle.close(connection, "done");
 }
 
 async fn receive_newcomer(inner: &Inner, connection: &Connection, from: SocketAddr) {
@@ -82,7 +112,7 @@ async fn receive_newcomer(inner: &Inner, connection: &Connection, from: SocketAd
         return inner.packets.reporter.rejected(from, "too many attempts to join");
     };
     let decide = async |attempt| inner.emit(NetEvent::Join(attempt)).await;
-    if let Err(why) = join::serve(connection, from, &inner.credentials, decide).await {
+    if let Err(why) = join::serve(connection, from, &inner.credentials(), decide).await {
         inner.packets.reporter.rejected(from, &why);
     }
     Closing::Idle.close(connection, "done");
@@ -90,16 +120,22 @@ async fn receive_newcomer(inner: &Inner, connection: &Connection, from: SocketAd
 
 /// Takes the streams that a peer opens, until the connection ends or carries nothing any more.
 pub(crate) async fn attend(inner: Arc<Inner>, conn: Arc<Conn>) {
-    loop {
+    let end = loop {
         tokio::select! {
             stream = conn.quinn.accept_bi() => match stream {
                 Ok((send, recv)) => drop(tokio::spawn(stream_head(Arc::clone(&inner), Arc::clone(&conn), send, recv))),
-                Err(_) => break,
+                Err(end) => break end,
             },
             () = conn.unused() => Closing::Idle.close(&conn.quinn, "nothing left to carry"),
         }
-    }
+    };
     inner.leave(&conn);
+    if says_stale(&end) {
+        inner.emit(NetEvent::Stale { peer: conn.peer }).await;
+    }
+    if says_removed(&end) {
+        inner.emit(NetEvent::Expelled { by: conn.peer }).await;
+    }
 }
 
 enum Head {
@@ -114,6 +150,9 @@ async fn stream_head(inner: Arc<Inner>, conn: Arc<Conn>, mut send: SendStream, m
         Err(_) => return Closing::Protocol.close(&conn.quinn, "a stream without a head"),
     };
     match head {
+        Head::Request(_) if !inner.book.contains(conn.peer) => {
+            Closing::Refused.close(&conn.quinn, "this node was forgotten and must be admitted again first");
+        }
         Head::Request(header) => {
             let (send, recv) = halves(send, recv, Guard::new(&conn));
             inner.emit(NetEvent::Request { peer: conn.peer, header, send, recv }).await;

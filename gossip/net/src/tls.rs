@@ -1,34 +1,43 @@
 //! TLS for QUIC: mutual, by the cluster's own authority, with the roster as the last word.
 //!
 //! A member is accepted if and only if its certificate is the authority's *and* the book admits its key. Names in
-//! certificates mean nothing; a dialler says whom it expects. Sessions are never resumed, since a resumed session would skip
+//! certificates mean nothing; a dialler says whom it expects. A member whose certificate has expired or is by an authority
+//! that is trusted no more may ask for a handover and for nothing else. Sessions are never resumed, since a resumed session would skip
 //! these checks after a removal. A newcomer has no certificate: it offers the join protocol alone and gets nothing else.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use dunlin_gossip::id::NodeId;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{IdleTimeout, TransportConfig, VarInt};
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{NoServerSessionStorage, ParsedCertificate};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    AlertDescription, CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
 
-use crate::book::Book;
+use crate::authority::Credentials;
+use crate::book::{Book, Standing};
 use crate::error::NetError;
-use crate::keys::{Credentials, NodeKeys, certificate_key, node_id};
+use crate::keys::{NodeKeys, certificate_key};
 
 /// The protocol of members.
 pub(crate) const MEMBER: &[u8] = b"dunlin/1";
+/// The protocol of members that need the authority in force.
+pub(crate) const HANDOVER: &[u8] = b"dunlin-handover/1";
 /// The protocol of newcomers.
 pub(crate) const JOIN: &[u8] = b"dunlin-join/1";
+/// The TLS alert by which a member turns away a node that was removed.
+pub(crate) const REMOVED_ALERT: AlertDescription = AlertDescription::CertificateRevoked;
 /// The name under which a newcomer dials (it does not know whom).
 pub(crate) const JOIN_NAME: &str = "join.dunlin";
 /// Silence after which a connection is gone.
@@ -45,7 +54,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// The authority as a root of trust.
+/// The cluster's authorities as roots of trust.
 #[derive(Clone)]
 pub(crate) struct Anchor {
     roots: Arc<RootCertStore>,
@@ -59,9 +68,17 @@ impl fmt::Debug for Anchor {
 }
 
 impl Anchor {
-    pub(crate) fn new(certificate: &[u8]) -> Result<Self, Error> {
+    /// The authority in force and those that are still trusted.
+    pub(crate) fn new(credentials: &Credentials) -> Result<Self, Error> {
+        let previous = credentials.previous.iter().map(|certificate| &certificate[..]);
+        Self::of(std::iter::once(credentials.authority.certificate()).chain(previous))
+    }
+
+    fn of<'a>(certificates: impl Iterator<Item = &'a [u8]>) -> Result<Self, Error> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from(certificate.to_vec()))?;
+        for certificate in certificates {
+            roots.add(CertificateDer::from(certificate.to_vec()))?;
+        }
         Ok(Self { roots: Arc::new(roots), provider: provider() })
     }
 
@@ -70,28 +87,59 @@ impl Anchor {
         self.verify_at(&CertificateDer::from(certificate), UnixTime::now())
     }
 
-    fn verify_at(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    pub(crate) fn verify_at(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
         let parsed = ParsedCertificate::try_from(certificate)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
         rustls::client::verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, &[], now, algorithms)
     }
 }
 
+/// How much of a certificate is judged during the handshake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Judge {
+    /// The roster admits its key, and an authority that is trusted made it.
+    All,
+    /// The roster admits its key; for the rest, what the connection is for decides.
+    Key,
+}
+
 /// Accepts members that the book admits.
 #[derive(Debug)]
 struct MemberVerifier {
     book: Arc<Book>,
+    judge: Judge,
+    provider: Arc<CryptoProvider>,
 }
 
 impl MemberVerifier {
+    fn new(book: &Arc<Book>, judge: Judge) -> Arc<Self> {
+        Arc::new(Self { book: Arc::clone(book), judge, provider: provider() })
+    }
+
     fn check(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> Result<NodeId, Error> {
-        self.book.anchor().verify_at(certificate, now).map_err(|error| {
-            Error::General(format!("the certificate was not accepted by this cluster's authority ({error})"))
-        })?;
+        let made_here = || {
+            self.book.anchor().verify_at(certificate, now).map_err(|error| {
+                Error::General(format!("the certificate was not accepted by this cluster's authority ({error})"))
+            })
+        };
         let key = certificate_key(certificate).map_err(|e| Error::General(e.to_string()))?;
-        self.book.admits(&key).ok_or_else(|| {
-            Error::General(format!("the roster here does not admit node {} (yet, or any more)", node_id(&key)))
-        })
+        match self.book.standing(&key) {
+            Standing::Admitted(node) | Standing::Forgotten(node) if self.judge == Judge::Key => Ok(node),
+            Standing::Admitted(node) | Standing::Forgotten(node) => {
+                made_here().inspect_err(|_| self.book.note_stale(node))?;
+                Ok(node)
+            }
+            // The alert that this becomes tells the node that it was removed.
+            Standing::Removed(_) => Err(Error::InvalidCertificate(CertificateError::Revoked)),
+            Standing::Unknown(node) => {
+                made_here()?;
+                Err(Error::General(format!("the roster here does not admit node {node} (yet, or any more)")))
+            }
+        }
+    }
+
+    fn provider(&self) -> &CryptoProvider {
+        &self.provider
     }
 }
 
@@ -121,12 +169,6 @@ macro_rules! signatures {
             self.$provider().signature_verification_algorithms.supported_schemes()
         }
     };
-}
-
-impl MemberVerifier {
-    fn provider(&self) -> &CryptoProvider {
-        &self.book.anchor().provider
-    }
 }
 
 impl ClientCertVerifier for MemberVerifier {
@@ -161,7 +203,8 @@ impl ServerCertVerifier for MemberVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let found = self.check(end_entity, now)?;
-        if server_name.to_str() == expected_name(found) {
+        let name = server_name.to_str();
+        if name == ANY_MEMBER || name == expected_name(found) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(Error::General(format!("another node answers at this address: {found}")))
@@ -170,6 +213,9 @@ impl ServerCertVerifier for MemberVerifier {
 
     signatures!(provider);
 }
+
+/// The TLS name under which a member is dialled of which only the address is known.
+pub(crate) const ANY_MEMBER: &str = "member.dunlin";
 
 /// The TLS name under which a node is dialled.
 pub(crate) fn expected_name(node: NodeId) -> String {
@@ -209,7 +255,7 @@ impl ServerCertVerifier for FingerprintVerifier {
             self.mismatch.store(true, Ordering::Relaxed);
             return Err(Error::General("this host belongs to another cluster than the token".into()));
         };
-        Anchor::new(authority)?.verify_at(end_entity, now)?;
+        Anchor::of(std::iter::once(&authority[..]))?.verify_at(end_entity, now)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -233,9 +279,67 @@ fn transport() -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
-fn chain(credentials: &Credentials) -> Vec<CertificateDer<'static>> {
-    let own = CertificateDer::from(credentials.certificate.to_vec());
-    vec![own, CertificateDer::from(credentials.authority.certificate().to_vec())]
+/// The certificates that this node shows; they change while it runs, and connections that stand do not notice.
+#[derive(Debug)]
+pub(crate) struct Shown(RwLock<Pair>);
+
+#[derive(Clone, Debug)]
+struct Pair {
+    to_members: Arc<CertifiedKey>,
+    /// By the authority in force, which is the one that tokens name.
+    to_newcomers: Arc<CertifiedKey>,
+}
+
+impl Shown {
+    pub(crate) fn new(keys: &NodeKeys, credentials: &Credentials) -> Result<Arc<Self>, NetError> {
+        Ok(Arc::new(Self(RwLock::new(Pair::new(keys, credentials)?))))
+    }
+
+    pub(crate) fn change(&self, keys: &NodeKeys, credentials: &Credentials) -> Result<(), NetError> {
+        let pair = Pair::new(keys, credentials)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
+        Ok(())
+    }
+
+    fn pair(&self) -> Pair {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Pair {
+    fn new(keys: &NodeKeys, credentials: &Credentials) -> Result<Self, NetError> {
+        let key =
+            provider().key_provider.load_private_key(PrivateKeyDer::from(keys.tls_key())).map_err(config_error)?;
+        let certified = |certificate: &[u8]| {
+            let chain = [certificate, credentials.authority.certificate()];
+            let chain = chain.into_iter().map(|c| CertificateDer::from(c.to_vec())).collect();
+            let certified = CertifiedKey::new(chain, Arc::clone(&key));
+            certified.keys_match().map_err(config_error)?;
+            Ok::<_, NetError>(Arc::new(certified))
+        };
+        let to_members = certified(&credentials.certificate)?;
+        let to_newcomers =
+            credentials.next.as_ref().map_or_else(|| Ok(Arc::clone(&to_members)), |next| certified(next))?;
+        Ok(Self { to_members, to_newcomers })
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let joins = hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == JOIN));
+        let Pair { to_members, to_newcomers } = self.pair();
+        Some(if joins { to_newcomers } else { to_members })
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.pair().to_members)
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 fn config_error(error: impl fmt::Display) -> NetError {
@@ -243,18 +347,16 @@ fn config_error(error: impl fmt::Display) -> NetError {
 }
 
 /// What a node's endpoint serves: members and newcomers.
-pub(crate) fn server(
-    keys: &NodeKeys,
-    credentials: &Credentials,
-    book: &Arc<Book>,
-) -> Result<quinn::ServerConfig, NetError> {
+pub(crate) fn server(shown: &Arc<Shown>, book: &Arc<Book>) -> Result<quinn::ServerConfig, NetError> {
+    // A certificate that is out of date is good for a handover; `serve` sees to it that it is good for nothing else.
+    let verifier = MemberVerifier::new(book, Judge::Key);
     let mut tls = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(config_error)?
-        .with_client_cert_verifier(Arc::new(MemberVerifier { book: Arc::clone(book) }))
-        .with_single_cert(chain(credentials), PrivateKeyDer::from(keys.tls_key()))
-        .map_err(config_error)?;
-    tls.alpn_protocols = vec![MEMBER.to_vec(), JOIN.to_vec()];
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::clone(shown) as Arc<dyn ResolvesServerCert>);
+    tls.alpn_protocols = vec![MEMBER.to_vec(), HANDOVER.to_vec(), JOIN.to_vec()];
+    tls.max_early_data_size = 0;
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     tls.send_tls13_tickets = 0;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).map_err(config_error)?));
@@ -263,19 +365,28 @@ pub(crate) fn server(
 }
 
 /// How a member dials members.
-pub(crate) fn client(
-    keys: &NodeKeys,
-    credentials: &Credentials,
+pub(crate) fn client(shown: &Arc<Shown>, book: &Arc<Book>) -> Result<quinn::ClientConfig, NetError> {
+    member_client(shown, book, Judge::All, MEMBER)
+}
+
+/// How a member dials one from which it needs the authority in force.
+pub(crate) fn heir(shown: &Arc<Shown>, book: &Arc<Book>) -> Result<quinn::ClientConfig, NetError> {
+    member_client(shown, book, Judge::Key, HANDOVER)
+}
+
+fn member_client(
+    shown: &Arc<Shown>,
     book: &Arc<Book>,
+    judge: Judge,
+    protocol: &[u8],
 ) -> Result<quinn::ClientConfig, NetError> {
     let mut tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(config_error)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(MemberVerifier { book: Arc::clone(book) }))
-        .with_client_auth_cert(chain(credentials), PrivateKeyDer::from(keys.tls_key()))
-        .map_err(config_error)?;
-    tls.alpn_protocols = vec![MEMBER.to_vec()];
+        .with_custom_certificate_verifier(MemberVerifier::new(book, judge))
+        .with_client_cert_resolver(Arc::clone(shown) as Arc<dyn ResolvesClientCert>);
+    tls.alpn_protocols = vec![protocol.to_vec()];
     finish_client(tls)
 }
 
@@ -295,8 +406,66 @@ pub(crate) fn newcomer(fingerprint: [u8; 32]) -> Result<(quinn::ClientConfig, Ar
 
 fn finish_client(mut tls: rustls::ClientConfig) -> Result<quinn::ClientConfig, NetError> {
     tls.resumption = Resumption::disabled();
+    tls.enable_early_data = false;
     tls.enable_sni = true;
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(config_error)?));
     config.transport_config(transport());
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dials once and lets what the server may say about resumption arrive.
+    async fn visit(endpoint: &quinn::Endpoint, config: &quinn::ClientConfig, node: NodeId, at: std::net::SocketAddr) {
+        let connecting = endpoint.connect_with(config.clone(), at, &expected_name(node)).unwrap();
+        let Err(connecting) = connecting.into_0rtt() else { panic!("early data would be sent, which can be replayed") };
+        let connection = connecting.await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        connection.close(VarInt::from_u32(0), b"seen");
+    }
+
+    #[tokio::test]
+    async fn no_session_is_resumed_and_no_early_data_is_taken() {
+        let keys = NodeKeys::generate().unwrap();
+        let credentials = Credentials::create_cluster(&keys).unwrap();
+        let book = Arc::new(Book::new(Anchor::new(&credentials).unwrap()));
+        let entry = dunlin_gossip::model::RosterEntry {
+            node: keys.id(),
+            name: dunlin_gossip::model::NodeName::new("n").unwrap(),
+            certificate: credentials.certificate.to_vec(),
+            seal_key: keys.seal_key(),
+            addresses: Vec::new(),
+            admitted_by: None,
+            token: None,
+            at: dunlin_gossip::time::Wall(0),
+        };
+        book.admit(&entry, &[]).unwrap();
+        let shown = Shown::new(&keys, &credentials).unwrap();
+        let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let host = quinn::Endpoint::server(server(&shown, &book).unwrap(), loopback).unwrap();
+        let at = host.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            while let Some(incoming) = host.accept().await {
+                incoming.await.unwrap().closed().await;
+            }
+        });
+        // A client that would love to resume and to send early.
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(MemberVerifier::new(&book, Judge::All))
+            .with_client_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesClientCert>);
+        tls.alpn_protocols = vec![MEMBER.to_vec()];
+        tls.resumption = Resumption::in_memory_sessions(8);
+        tls.enable_early_data = true;
+        let eager = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        let endpoint = quinn::Endpoint::client(loopback).unwrap();
+        for _ in 0..3 {
+            visit(&endpoint, &eager, keys.id(), at).await;
+        }
+        serving.abort();
+    }
 }

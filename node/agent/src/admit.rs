@@ -2,11 +2,21 @@
 //!
 //! A newcomer that is refused costs nothing but an event; one that is admitted is in the roster, on disk, before it hears so.
 
+use std::time::Duration;
+
 use dunlin_core::face::{Problem, ProblemKind, Reply, Request};
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{NodeName, RosterEntry};
 use dunlin_gossip::time::Wall;
 use dunlin_net::{Authority, JoinAttempt, JoinRefusal};
+
+/// Who certifies newcomers, and for how long.
+#[derive(Debug)]
+pub(crate) struct Certifier<'a> {
+    pub(crate) authority: &'a Authority,
+    pub(crate) lifetime: Duration,
+    pub(crate) me: NodeId,
+}
 
 /// How far a newcomer is.
 #[derive(Debug)]
@@ -25,9 +35,9 @@ impl Newcomer {
     }
 
     /// Takes the core's reply; gives the next request, or none when it is over.
-    pub(crate) fn step(self, reply: Reply, authority: &Authority, me: NodeId, wall: Wall) -> Option<(Self, Request)> {
+    pub(crate) fn step(self, reply: Reply, by: &Certifier<'_>, wall: Wall) -> Option<(Self, Request)> {
         match (self, reply) {
-            (Self::Checking(attempt), Reply::TokenGood) => certify(attempt, authority, me, wall),
+            (Self::Checking(attempt), Reply::TokenGood) => certify(attempt, by, wall),
             (Self::Admitting { attempt, certificate }, Reply::Admitted(admission)) => {
                 attempt.accept(certificate, admission.records);
                 None
@@ -49,10 +59,11 @@ impl Newcomer {
     }
 }
 
-fn certify(attempt: JoinAttempt, authority: &Authority, me: NodeId, wall: Wall) -> Option<(Newcomer, Request)> {
+fn certify(attempt: JoinAttempt, by: &Certifier<'_>, wall: Wall) -> Option<(Newcomer, Request)> {
+    let Certifier { authority, lifetime, me } = *by;
     let made = NodeName::new(&attempt.name)
         .map_err(|why| format!("the name '{}': {why}; choose another with --name", attempt.name))
-        .and_then(|name| Ok((name, authority.certify(&attempt.public_key).map_err(|e| e.to_string())?)));
+        .and_then(|name| Ok((name, authority.certify(&attempt.public_key, lifetime).map_err(|e| e.to_string())?)));
     match made {
         Ok((name, certificate)) => {
             let entry = RosterEntry {

@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use dunlin_gossip::face::{PersistOp, PersistSeq};
 use dunlin_gossip::hash::{hash64, mix};
@@ -39,6 +40,12 @@ pub struct Progress {
     pub persisted: PersistSeq,
     /// The disk failed, with this message; nothing after `persisted` will become durable.
     pub failed: Option<String>,
+    /// Commits so far.
+    pub commits: u64,
+    /// How long they took, together.
+    pub spent: Duration,
+    /// How long the last one took.
+    pub last: Duration,
 }
 
 /// Why the disk cannot be used. Nothing was changed.
@@ -149,10 +156,10 @@ impl Disk {
     ///
     /// # Errors
     /// [`DiskError`]; nothing was changed then.
-    pub fn open(data: &Path, cluster: ClusterId, wall: Wall) -> Result<(Self, Loaded), DiskError> {
+    pub fn open(data: &Path, cluster: ClusterId, wall: Wall, chance: u64) -> Result<(Self, Loaded), DiskError> {
         let path = data.join(FILE);
         // redb panics on some garbled files instead of answering; to the operator both are the same damage.
-        let opened = catch_unwind(AssertUnwindSafe(|| open(&path, cluster, wall)));
+        let opened = catch_unwind(AssertUnwindSafe(|| open(&path, cluster, wall, chance)));
         let (database, loaded) = opened.unwrap_or_else(|_| {
             Err(DiskError::Damaged { path: path.clone(), detail: "its structure makes no sense".into() })
         })?;
@@ -208,7 +215,7 @@ pub(crate) fn create(
     wall: Wall,
     records: impl FnOnce(Generation) -> Vec<Record>,
 ) -> Result<(), DiskError> {
-    let generation = Generation::next(None, wall.0);
+    let generation = Generation::next(None, wall.0, 0);
     fill(data, cluster, Some(generation), &records(generation))
 }
 
@@ -250,12 +257,12 @@ fn database(path: &Path) -> Result<Database, redb::Error> {
     Ok(Database::builder().set_cache_size(CACHE_BYTES).create(path)?)
 }
 
-fn open(path: &Path, cluster: ClusterId, wall: Wall) -> Result<(Database, Loaded), DiskError> {
+fn open(path: &Path, cluster: ClusterId, wall: Wall, chance: u64) -> Result<(Database, Loaded), DiskError> {
     let fail = |error: redb::Error| DiskError::from_redb(path, &error);
     let database = database(path).map_err(fail)?;
     check_owner(&database, path, cluster)?;
     let stored = read_generation(&database).map_err(fail)?;
-    let generation = Generation::next(stored, wall.0);
+    let generation = Generation::next(stored, wall.0, chance);
     write_meta(&database, cluster, Some(generation)).map_err(fail)?;
     let mut loaded = Loaded { records: Vec::new(), generation, first: stored.is_none(), skipped: Vec::new() };
     read_records(&database, &mut loaded).map_err(fail)?;
@@ -353,12 +360,19 @@ fn commit_all(database: &Database, path: &Path, queue: &mpsc::Receiver<Job>, rep
             group.push(next);
         }
         let last = group.last().map_or(PersistSeq(0), |job| job.seq);
+        let began = Instant::now();
         if let Err(error) = commit(database, &group) {
             let text = DiskError::from_redb(path, &error).to_string();
             report.send_modify(|progress| progress.failed = Some(text));
             return;
         }
-        report.send_modify(|progress| progress.persisted = last);
+        let took = began.elapsed();
+        report.send_modify(|progress| {
+            progress.persisted = last;
+            progress.commits += 1;
+            progress.spent += took;
+            progress.last = took;
+        });
     }
 }
 

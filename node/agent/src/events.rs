@@ -64,7 +64,9 @@ mod tests {
         for n in 0..KEPT + 5 {
             let text = format!("number {n}");
             let (level, kind) = (NoticeLevel::Info, EventKind::Node);
-            log.push(&Event { at: Wall(1), level, kind, node: None, service: None, replica: None, text }, None);
+            let event =
+                Event { at: Wall(1), level, kind, node: None, service: None, replica: None, member: None, text };
+            log.push(&event, None);
         }
         let (kept, _) = log.follow();
         assert_eq!(kept.len(), KEPT);

@@ -9,18 +9,25 @@
 mod admit;
 pub mod api;
 pub mod clock;
+mod custody;
 pub mod disk;
+mod doctor;
 pub mod driver;
 mod events;
 pub mod host;
 pub mod keep;
 pub mod lock;
+mod metrics;
 mod names;
 mod read;
 mod relay;
 mod run;
+mod seeds;
 pub mod settings;
 pub mod setup;
+mod sight;
 mod start;
+mod watch;
+mod watchdog;
 
 pub use start::{AgentError, run};

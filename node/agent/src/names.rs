@@ -1,8 +1,9 @@
 //! From the core's statements about names to this node's DNS server.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use dunlin_dns::{DnsConfig, DnsError, DnsServer};
+use dunlin_dns::{DnsAnswers, DnsConfig, DnsError, DnsServer};
 use dunlin_gossip::id::ClusterId;
 use dunlin_gossip::rng::Seed;
 use dunlin_names::NameChange;
@@ -18,6 +19,7 @@ const GOODBYE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Names {
     server: DnsServer,
+    domain: String,
     pending: Vec<NameChange>,
 }
 
@@ -30,7 +32,8 @@ impl Names {
             ttl: TTL,
             seed,
         };
-        Ok(Self { server: DnsServer::start(config).await?, pending: Vec::new() })
+        let domain = config.domain.clone();
+        Ok(Self { server: DnsServer::start(config).await?, domain, pending: Vec::new() })
     }
 
     /// Remembers a change until the turn is over.
@@ -44,6 +47,16 @@ impl Names {
             self.server.apply(&self.pending);
             self.pending.clear();
         }
+    }
+
+    /// Answers given so far.
+    pub(crate) fn answers(&self) -> DnsAnswers {
+        self.server.answers()
+    }
+
+    /// Where it listens, and for which zone.
+    pub(crate) fn served(&self) -> (&[SocketAddr], &str) {
+        (self.server.addresses(), &self.domain)
     }
 
     pub(crate) async fn stop(self) {

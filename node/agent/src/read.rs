@@ -2,79 +2,35 @@
 
 use dunlin_core::Node;
 use dunlin_core::face::{Problem, ProblemKind};
-use dunlin_core::query;
+use dunlin_core::query::{self, trust::Rostered};
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::ServiceKey;
-use dunlin_net::{Net, NetStats, Traffic};
+use dunlin_gossip::wire::RecordId;
 use serde::Serialize;
 
 use crate::api::call::{Listing, Located};
-use crate::clock;
+use crate::metrics;
+use crate::run::Agent;
 
-/// What `status` shows: the core's row, and what passed this agent's port.
-#[derive(Serialize)]
-struct Status {
-    #[serde(flatten)]
-    node: query::StatusRow,
-    network: Network,
-    network_packets: Counted,
-    network_quic: Counted,
-}
+/// The shortest beginning of an id that is taken for one.
+const SHORTEST_ID: usize = 4;
+/// Names that an error lists.
+const MAX_NAMES: usize = 8;
 
-/// The port as a whole, since the agent's start.
-#[derive(Serialize)]
-struct Network {
-    #[serde(flatten)]
-    all: Counted,
-    /// Datagrams that were neither QUIC nor a packet of a member.
-    turned_away: u64,
-    /// Refusals by hosts of members.
-    refusals: u64,
-    /// Lost here, for want of room.
-    lost: u64,
-    connections: usize,
-    links: usize,
-}
-
-/// Payload bytes and datagrams of UDP.
-#[derive(Serialize)]
-struct Counted {
-    bytes_sent: u64,
-    bytes_received: u64,
-    packets_sent: u64,
-    packets_received: u64,
-}
-
-impl From<Traffic> for Counted {
-    fn from(traffic: Traffic) -> Self {
-        Self {
-            bytes_sent: traffic.sent_bytes,
-            bytes_received: traffic.received_bytes,
-            packets_sent: traffic.sent_packets,
-            packets_received: traffic.received_packets,
+impl Agent {
+    /// A listing, as it is served.
+    pub(crate) fn list(&self, listing: Listing) -> Vec<u8> {
+        let node = &self.node;
+        match listing {
+            Listing::Nodes => json(&query::nodes(node)),
+            Listing::Services => json(&query::services(node)),
+            Listing::Allocations => json(&query::allocations(node)),
+            Listing::Stacks => json(&query::stacks(node)),
+            Listing::Conflicts => json(&query::conflicts(node)),
+            Listing::Tokens => json(&query::tokens(node)),
+            Listing::Status => json(&self.sight()),
+            Listing::Metrics => metrics::text(&self.sight()).into_bytes(),
         }
-    }
-}
-
-fn status(node: &Node, net: &Net) -> Status {
-    let NetStats { sealed, quic, packets: _, unopened, refusals, lost, connections, links } = net.stats();
-    Status {
-        node: query::status(node, clock::now(), clock::wall()),
-        network: Network { all: sealed.plus(&quic).into(), turned_away: unopened, refusals, lost, connections, links },
-        network_packets: sealed.into(),
-        network_quic: quic.into(),
-    }
-}
-
-/// A listing as JSON.
-pub(crate) fn list(node: &Node, net: &Net, listing: Listing) -> Vec<u8> {
-    match listing {
-        Listing::Nodes => json(&query::nodes(node)),
-        Listing::Services => json(&query::services(node)),
-        Listing::Allocations => json(&query::allocations(node)),
-        Listing::Stacks => json(&query::stacks(node)),
-        Listing::Status => json(&status(node, net)),
-        Listing::Tokens => json(&query::tokens(node)),
     }
 }
 
@@ -83,10 +39,35 @@ fn json<T: Serialize>(rows: &T) -> Vec<u8> {
     serde_json::to_vec(rows).unwrap_or_else(|_| b"null".to_vec())
 }
 
-/// A node's name, or its id while its header has not arrived.
+/// A node's name: what it says of itself, else under which it was admitted, else its id.
 pub(crate) fn name(node: &Node, id: NodeId) -> String {
     let header = node.view().nodes().get(&id).and_then(|known| known.header.as_deref());
-    header.map_or_else(|| id.to_string(), |h| h.name.to_string())
+    let admitted = || node.admission_of(id).map_or_else(|| id.to_string(), |entry| entry.name.to_string());
+    header.map_or_else(admitted, |h| h.name.to_string())
+}
+
+/// The node meant by a name, an id or the beginning of one. Of namesakes the one that was not removed is meant.
+pub(crate) fn node(node: &Node, text: &str) -> Result<Rostered, Problem> {
+    let begins = |id: NodeId| text.len() >= SHORTEST_ID && id.to_string().starts_with(text);
+    let all = query::trust::rostered(node);
+    let means = |known: &&Rostered| known.name == text || begins(known.node);
+    let (gone, here): (Vec<&Rostered>, Vec<&Rostered>) = all.iter().filter(means).partition(|known| known.removed);
+    match (here.as_slice(), gone.as_slice()) {
+        ([one], _) | ([], [one]) => Ok((*one).clone()),
+        ([], []) => {
+            let mut names: Vec<&str> =
+                all.iter().filter(|known| !known.removed).map(|known| known.name.as_str()).collect();
+            names.sort_unstable();
+            let more = if names.len() > MAX_NAMES { ", ..." } else { "" };
+            let shown = names.get(..MAX_NAMES).unwrap_or(&names).join(", ");
+            Err(not_found(format!("there is no node {text}; the nodes are {shown}{more}")))
+        }
+        ([], many) | (many, _) => {
+            let ids: Vec<String> = many.iter().map(|known| known.node.to_string()).collect();
+            let text = format!("{text} could be node {}; use the id", ids.join(" or "));
+            Err(Problem { kind: ProblemKind::BadRequest, text })
+        }
+    }
 }
 
 /// The service meant by `stack/service`, or by `service` alone where only one stack has it.
@@ -98,6 +79,19 @@ pub(crate) fn service(node: &Node, text: &str) -> Result<ServiceKey, Problem> {
         [] => Err(not_found(format!("there is no service {text}; `dunlin services` lists them"))),
         many => {
             let names: Vec<String> = many.iter().map(ToString::to_string).collect();
+            let text = format!("{text} could be {}; write the stack as well", names.join(" or "));
+            Err(Problem { kind: ProblemKind::BadRequest, text })
+        }
+    }
+}
+
+/// The register in conflict that is meant by its name.
+pub(crate) fn conflict(node: &Node, text: &str) -> Result<RecordId, Problem> {
+    match query::conflict_named(node, text).as_slice() {
+        [(_, register)] => Ok(register.clone()),
+        [] => Err(not_found(format!("{text} is in no conflict; `dunlin conflicts` lists what is"))),
+        many => {
+            let names: Vec<&str> = many.iter().map(|(name, _)| name.as_str()).collect();
             let text = format!("{text} could be {}; write the stack as well", names.join(" or "));
             Err(Problem { kind: ProblemKind::BadRequest, text })
         }

@@ -8,22 +8,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin_core::Node;
 use dunlin_core::face::{DriverEvent, Event, EventKind, Input, Output, Outputs, Reply, Request, RequestId};
-use dunlin_gossip::face::{GossipEvent, GossipInput, GossipOutput, NoticeLevel, PersistSeq};
+use dunlin_core::{Node, query};
+use dunlin_gossip::face::{GossipEvent, GossipInput, GossipOutput, MemberState, NoticeLevel, PersistSeq};
 use dunlin_gossip::id::{Generation, NodeId};
-use dunlin_net::{Net, NetEvent};
+use dunlin_gossip::model::Asker;
+use dunlin_net::{Handed, Net, NetEvent};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use crate::admit::Newcomer;
-use crate::api::call::Call;
+use crate::admit::{Certifier, Newcomer};
+use crate::api::call::{Call, MeantNode};
 use crate::clock;
+use crate::custody::Custody;
 use crate::disk::{Disk, Progress};
 use crate::driver::Drivers;
 use crate::events::EventLog;
 use crate::names::Names;
-use crate::setup::Membership;
+use crate::watch::Watch;
+use crate::watchdog::Pulse;
 use crate::{read, relay};
 
 /// A turn that takes longer is logged.
@@ -36,6 +40,8 @@ enum Wake {
     Api(Call),
     Disk(Progress),
     Deadline,
+    Custody,
+    Handed(Handed),
     Signal(&'static str),
 }
 
@@ -47,6 +53,7 @@ impl Wake {
             Self::Api(_) => "the API",
             Self::Disk(_) => "the disk",
             Self::Deadline => "a deadline",
+            Self::Custody | Self::Handed(_) => "certificates",
             Self::Signal(_) => "a signal",
         }
     }
@@ -77,18 +84,23 @@ pub(crate) struct Sources {
     pub(crate) disk: watch::Receiver<Progress>,
     pub(crate) terminate: Signal,
     pub(crate) interrupt: Signal,
+    pub(crate) handed: mpsc::Receiver<Handed>,
+    /// When certificates are looked at next.
+    pub(crate) custody_at: Instant,
 }
 
 /// The loop's own: the core, and everything that carries out what it says.
 pub(crate) struct Agent {
     pub(crate) me: NodeId,
-    pub(crate) membership: Membership,
+    pub(crate) custody: Custody,
     pub(crate) node: Node,
     pub(crate) net: Net,
     pub(crate) disk: Disk,
     pub(crate) drivers: Arc<Drivers>,
     pub(crate) names: Names,
     pub(crate) events: EventLog,
+    pub(crate) watch: Watch,
+    pulse: Arc<Pulse>,
     pending: BTreeMap<RequestId, Pending>,
     next_request: u64,
     persisted: PersistSeq,
@@ -98,25 +110,29 @@ pub(crate) struct Agent {
 
 /// What an agent is made of.
 pub(crate) struct Parts {
-    pub(crate) membership: Membership,
+    pub(crate) me: NodeId,
+    pub(crate) custody: Custody,
     pub(crate) net: Net,
     pub(crate) disk: Disk,
     pub(crate) drivers: Drivers,
     pub(crate) names: Names,
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 impl Agent {
     pub(crate) fn new(parts: Parts, node: Node, first: Outputs) -> Self {
-        let Parts { membership, net, disk, drivers, names } = parts;
+        let Parts { me, custody, net, disk, drivers, names, pulse } = parts;
         let mut agent = Self {
-            me: membership.keys.id(),
-            membership,
+            me,
+            custody,
             node,
             net,
             disk,
             drivers: Arc::new(drivers),
             names,
             events: EventLog::new(),
+            watch: Watch::new(clock::wall()),
+            pulse,
             pending: BTreeMap::new(),
             next_request: 0,
             persisted: PersistSeq(0),
@@ -130,11 +146,21 @@ impl Agent {
 
     /// An event of the shell's own.
     pub(crate) fn tell(&mut self, level: NoticeLevel, kind: EventKind, text: String) {
-        let event = Event { at: clock::wall(), level, kind, node: Some(self.me), service: None, replica: None, text };
+        let event = Event {
+            at: clock::wall(),
+            level,
+            kind,
+            node: Some(self.me),
+            service: None,
+            replica: None,
+            member: None,
+            text,
+        };
         self.log(&event);
     }
 
     fn log(&mut self, event: &Event) {
+        self.watch.told(event);
         let name = event.node.map(|id| read::name(&self.node, id));
         self.events.push(event, name);
     }
@@ -145,11 +171,17 @@ impl Agent {
             if let Some(end) = self.end.take() {
                 return end;
             }
-            let wake = sources.next(self.node.next_deadline()).await;
+            let wake = sources.next(self.node.next_deadline(), self.custody.pause()).await;
             let (what, began) = (wake.what(), clock::now());
+            if matches!(wake, Wake::Api(_)) {
+                self.watch.waiting = [sources.net.len(), sources.calls.len()];
+            }
+            self.pulse.begins(what, [sources.net.len(), sources.calls.len()]);
             self.turn(wake);
             self.names.publish();
+            self.pulse.ends();
             let took = clock::now().since(began);
+            self.watch.turned(took);
             if took > SLOW_TURN {
                 tracing::warn!(ms = took.as_millis(), "a turn caused by {what} took long");
             }
@@ -163,6 +195,8 @@ impl Agent {
             Wake::Api(call) => self.on_call(call),
             Wake::Disk(progress) => self.on_disk(progress),
             Wake::Deadline => self.handle(Input::Deadline),
+            Wake::Custody => self.look_after_certificates(),
+            Wake::Handed(handed) => self.on_handed(&handed),
             Wake::Signal(name) => {
                 tracing::info!("{name}: the agent stops; what it started runs on");
                 self.end = Some(End::Stopped);
@@ -171,6 +205,7 @@ impl Agent {
     }
 
     fn on_net(&mut self, event: NetEvent) {
+        self.watch.arrived(clock::now(), &event);
         let input = match event {
             NetEvent::Packet { from, bytes } => GossipInput::Packet { from, bytes },
             NetEvent::Refused { node } => GossipInput::Refused { node },
@@ -178,13 +213,17 @@ impl Agent {
             NetEvent::Credit { link, bytes } => GossipInput::Credit { link, bytes },
             NetEvent::LinkUp { link, peer, inbound } => GossipInput::LinkUp { link, peer, inbound },
             NetEvent::LinkDown { link, peer, reason } => GossipInput::LinkDown { link, peer, reason },
+            NetEvent::Expelled { by } => GossipInput::Expelled { by },
+            NetEvent::Met { peer } => GossipInput::Met { node: peer },
+            NetEvent::Stale { peer } => return self.on_stale(peer),
+            NetEvent::Handover(asked) => return self.hand_over(asked),
             NetEvent::Request { peer, header, send, recv } => {
                 relay::serve(peer, &header, send, recv, Arc::clone(&self.drivers));
                 return;
             }
             NetEvent::Join(attempt) => {
                 let (newcomer, request) = Newcomer::knock(attempt);
-                self.request(Pending::Newcomer(Box::new(newcomer)), request);
+                self.request(Pending::Newcomer(Box::new(newcomer)), Asker::default(), request);
                 return;
             }
             NetEvent::Rejected { from, why } => {
@@ -209,38 +248,59 @@ impl Agent {
     fn on_call(&mut self, call: Call) {
         // Whoever asked and has gone needs no answer.
         match call {
-            Call::Request(request, back) => self.request(Pending::Api(back), request),
-            Call::List(listing, back) => drop(back.send(read::list(&self.node, &self.net, listing))),
+            Call::Request(asker, request, back) => self.request(Pending::Api(back), asker, request),
+            Call::List(listing, back) => drop(back.send(self.list(listing))),
             Call::Names(ids, back) => {
                 drop(back.send(ids.into_iter().map(|id| read::name(&self.node, id)).collect()));
             }
             Call::Service(text, back) => drop(back.send(read::service(&self.node, &text))),
+            Call::Conflict(text, back) => drop(back.send(read::conflict(&self.node, &text))),
             Call::Locate(text, back) => drop(back.send(read::locate(&self.node, &text))),
+            Call::Node(text, back) => {
+                let meant = read::node(&self.node, &text).map(|known| MeantNode {
+                    admitted: query::trust::admitted_by(&self.node, known.node),
+                    tokens: query::trust::tokens_of(&self.node, known.node),
+                    known,
+                });
+                drop(back.send(meant));
+            }
+            Call::Lost(back) => drop(back.send(self.is_somebody_lost())),
+            Call::Doctor(back) => drop(back.send(self.examine())),
+            Call::Rotate(back) => drop(back.send(self.rotate_for_operator())),
             Call::Events(back) => drop(back.send(self.events.follow())),
         }
     }
 
-    fn request(&mut self, who: Pending, request: Request) {
+    /// True if a rostered node is not alive as far as is known here.
+    fn is_somebody_lost(&self) -> bool {
+        self.node.gossip().members().any(|(_, state)| state != MemberState::Alive)
+    }
+
+    fn request(&mut self, who: Pending, asker: Asker, request: Request) {
         let id = RequestId(self.next_request);
         self.next_request += 1;
         self.pending.insert(id, who);
-        self.handle(Input::Request(id, request));
+        self.handle(Input::Request(id, asker, request));
     }
 
     fn on_reply(&mut self, id: RequestId, reply: Reply) {
         match self.pending.remove(&id) {
             Some(Pending::Api(back)) => drop(back.send(reply)),
             Some(Pending::Newcomer(newcomer)) => {
-                let authority = self.membership.credentials.authority.clone();
-                if let Some((newcomer, request)) = newcomer.step(reply, &authority, self.me, clock::wall()) {
-                    self.request(Pending::Newcomer(Box::new(newcomer)), request);
+                let by = Certifier {
+                    authority: &self.net.credentials().authority,
+                    lifetime: self.custody.lifetime,
+                    me: self.me,
+                };
+                if let Some((newcomer, request)) = newcomer.step(reply, &by, clock::wall()) {
+                    self.request(Pending::Newcomer(Box::new(newcomer)), Asker::default(), request);
                 }
             }
             None => tracing::error!(?id, "a reply to a request that nobody made"),
         }
     }
 
-    fn handle(&mut self, input: Input) {
+    pub(crate) fn handle(&mut self, input: Input) {
         let mut out = std::mem::take(&mut self.out);
         self.node.handle(clock::now(), clock::wall(), input, &mut out);
         // A reply may lead to the next input, whose outputs then come after all of these.
@@ -278,11 +338,18 @@ impl Agent {
     fn carry_out_gossip(&mut self, output: GossipOutput) {
         match output {
             GossipOutput::Packet { to, bytes } => self.net.send_packet(to, bytes),
-            GossipOutput::Frame { link, frame, class } => self.net.send_frame(link, frame.bytes().clone(), class),
+            GossipOutput::Frame { link, frame, class } => {
+                self.watch.sent(class, frame.bytes().len());
+                self.net.send_frame(link, frame.bytes().clone(), class);
+            }
             GossipOutput::Dial { peer } => self.net.dial(peer),
             GossipOutput::Hangup { link, reason } => self.net.hangup(link, reason),
             GossipOutput::Persist { seq, ops } => self.disk.persist(seq, ops),
-            GossipOutput::Event(GossipEvent::Peer(change)) => self.net.peer(&change),
+            GossipOutput::Event(GossipEvent::Peer(change)) => {
+                self.net.peer(&change);
+                let gossip = self.node.gossip();
+                self.watch.keep(|node| gossip.member_state(node).is_some());
+            }
             GossipOutput::Event(GossipEvent::Fatal(text)) => self.end = Some(End::Fatal(text)),
             GossipOutput::Event(GossipEvent::DiskIsOld { newest }) => self.end = Some(End::DiskIsOld(newest)),
             // All other events are the core's own business and stay inside it.
@@ -299,7 +366,7 @@ impl Agent {
 }
 
 impl Sources {
-    async fn next(&mut self, deadline: Option<dunlin_gossip::time::Instant>) -> Wake {
+    async fn next(&mut self, deadline: Option<dunlin_gossip::time::Instant>, pause: Duration) -> Wake {
         let deadline = async {
             match deadline {
                 Some(at) => tokio::time::sleep(at.since(clock::now())).await,
@@ -314,6 +381,11 @@ impl Sources {
             Some(()) = self.terminate.recv() => Wake::Signal("SIGTERM"),
             Some(()) = self.interrupt.recv() => Wake::Signal("SIGINT"),
             () = deadline => Wake::Deadline,
+            Some(handed) = self.handed.recv() => Wake::Handed(handed),
+            () = tokio::time::sleep_until(self.custody_at) => {
+                self.custody_at = Instant::now() + pause;
+                Wake::Custody
+            }
         }
     }
 }

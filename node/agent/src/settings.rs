@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use dunlin_gossip::model::{NodeName, Resources};
 
@@ -33,6 +34,8 @@ pub struct Settings {
     pub labels: BTreeMap<String, String>,
     /// What its workloads may reserve in sum.
     pub allocatable: Resources,
+    /// How long this node's certificates are good; they are renewed in their last third.
+    pub certificate_lifetime: Duration,
     /// Dynamic ports are taken from here.
     pub ports: RangeInclusive<u16>,
     /// The program that has the `keep` command (this one).

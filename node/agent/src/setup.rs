@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::{Actor, ClusterId, NodeId};
-use dunlin_gossip::model::{NodeName, RosterEntry, Token};
+use dunlin_gossip::model::{Asker, NodeName, RosterEntry, Token};
 use dunlin_gossip::wire::{Record, RecordId, Stamp, codec};
 use dunlin_net::{Credentials, JoinError, JoinToken, KeyError, NodeKeys, TokenError};
 use tokio::time::Instant;
@@ -157,7 +157,7 @@ pub fn create(
             Record::write(RecordId::roster(entry.node), Stamp::Fact { author }, first, Some(&codec::encode(&entry))),
             Record::write(
                 RecordId::token(token.id),
-                Stamp::Context { author, seen },
+                Stamp::Context { author, asker: Asker::new("init"), seen, below: 0 },
                 second,
                 Some(&codec::encode(&kept)),
             ),
@@ -272,6 +272,7 @@ mod tests {
             domain: "dunlin.internal".into(),
             labels: Default::default(),
             allocatable: Resources::default(),
+            certificate_lifetime: dunlin_net::CERTIFICATE_LIFETIME,
             ports: 20_000..=20_100,
             keeper: "dunlin".into(),
         }
@@ -287,7 +288,7 @@ mod tests {
         let made = init(dir.path()).unwrap();
         let error = init(dir.path()).unwrap_err().to_string();
         assert!(error.contains(&made.cluster.to_string()) && error.contains("dunlin agent"), "{error}");
-        let (_disk, loaded) = Disk::open(dir.path(), made.cluster, clock::wall()).unwrap();
+        let (_disk, loaded) = Disk::open(dir.path(), made.cluster, clock::wall(), 0).unwrap();
         assert_eq!(loaded.records.len(), 2, "the roster's entry and the token");
         assert!(loaded.records.iter().any(|r| *r.id() == RecordId::roster(made.node)));
     }

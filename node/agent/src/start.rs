@@ -6,11 +6,13 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_core::Node;
 use dunlin_core::face::{EventKind, NodeConfig, Output, Outputs};
 use dunlin_dns::DnsError;
+use dunlin_gossip::engine::Timing;
 use dunlin_gossip::face::{Boot, GossipEvent, GossipOutput, NoticeLevel, PeerChange};
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{NodeHeader, NodeName, RosterEntry};
@@ -23,13 +25,16 @@ use tokio::sync::mpsc;
 
 use crate::api::call::Door;
 use crate::api::{Api, ApiError};
+use crate::custody::{self, Custody};
 use crate::disk::{self, Disk, DiskError, Loaded};
 use crate::driver::{Drivers, DriversConfig};
 use crate::lock::{DataLock, LockError};
 use crate::names::Names;
 use crate::run::{Agent, End, Parts, Sources};
+use crate::seeds;
 use crate::settings::Settings;
 use crate::setup::{self, Membership, SetupError};
+use crate::watchdog::{self, Pulse};
 use crate::{clock, host, read};
 
 /// Events of the network that wait for the loop.
@@ -96,10 +101,12 @@ enum Ended {
 /// [`AgentError`], in one line with the remedy.
 pub fn run(settings: Settings) -> Result<(), AgentError> {
     let _lock = DataLock::take(&settings.data_dir)?;
+    let pulse = Pulse::watched().map_err(|source| AgentError::System { what: "a thread", source })?;
+    let mut stuck = watchdog::was_stuck();
     loop {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| AgentError::System { what: "a runtime", source })?;
-        let ended = runtime.block_on(agent(&settings))?;
+        let ended = runtime.block_on(agent(&settings, &pulse, stuck.take()))?;
         // Whatever still hangs on a file or a child must not hold the agent up.
         runtime.shutdown_timeout(LAST_WORDS);
         match ended {
@@ -109,14 +116,15 @@ pub fn run(settings: Settings) -> Result<(), AgentError> {
     }
 }
 
-async fn agent(settings: &Settings) -> Result<Ended, AgentError> {
+async fn agent(settings: &Settings, pulse: &Arc<Pulse>, stuck: Option<String>) -> Result<Ended, AgentError> {
     let system = |what| move |source| AgentError::System { what, source };
     let terminate = signal(SignalKind::terminate()).map_err(system("a signal handler"))?;
     let interrupt = signal(SignalKind::interrupt()).map_err(system("a signal handler"))?;
-    let membership = setup::member(settings).await?;
+    let membership = custody::freshen(setup::member(settings).await?, settings)?;
     let cluster = membership.credentials.cluster;
-    let (disk, loaded) = Disk::open(&settings.data_dir, cluster, clock::wall())?;
     let seed = seed().map_err(system("randomness"))?;
+    let chance = seed.split("generation").rng().next_u64();
+    let (disk, loaded) = Disk::open(&settings.data_dir, cluster, clock::wall(), chance)?;
 
     let (net_events, net_queue) = mpsc::channel(NET_QUEUE);
     let config = NetConfig {
@@ -129,36 +137,36 @@ async fn agent(settings: &Settings) -> Result<Ended, AgentError> {
     let at = settings.reachable_at(net.local_addr(), first_seed(settings).await);
     let names = Names::start(settings, cluster, seed.split("names")).await?;
     let (driver_events, driver_queue) = mpsc::channel(DRIVER_QUEUE);
-    let drivers = Drivers::start(
-        DriversConfig {
-            data_dir: settings.data_dir.clone(),
-            cluster,
-            node: membership.keys.id(),
-            keeper: settings.keeper.clone(),
-        },
-        driver_events,
-    )
-    .await
-    .map_err(system("the allocations' directory"))?;
+    let drivers = Drivers::start(drivers_config(settings, &membership), driver_events).await;
+    let drivers = drivers.map_err(system("the allocations' directory"))?;
 
     let (door, calls) = Door::new();
-    let api = Api::open(settings, &membership, net.clone(), door, at)?;
-    let mut sources =
-        Sources { net: net_queue, drivers: driver_queue, calls, disk: disk.progress(), terminate, interrupt };
+    let api = Api::open(settings, membership.keys.id(), net.clone(), door.clone(), at)?;
+    let (custody, handed) = Custody::new(membership.keys.clone(), settings, net.clone());
+    let mut sources = Sources {
+        net: net_queue,
+        drivers: driver_queue,
+        calls,
+        disk: disk.progress(),
+        terminate,
+        interrupt,
+        handed,
+        custody_at: tokio::time::Instant::now(),
+    };
     let skipped = loaded.skipped.clone();
     let (node, first) = core(settings, &membership, &drivers, loaded, at, seed);
     // Before anything is sent: peers who hear of a newer boot would make the other agent believe that its disk is old.
     let elsewhere = own_addresses(&net, &first, membership.keys.id(), at);
     refuse_clone(settings, &net, &elsewhere).await?;
-    let mut agent = Agent::new(Parts { membership, net, disk, drivers, names }, node, first);
-    for what in skipped {
-        let text = format!("an unreadable entry of the state file was left out: {what}");
-        agent.tell(NoticeLevel::Warn, EventKind::Node, text);
-    }
-    let api = api.serve(std::sync::Arc::clone(&agent.drivers));
+    let (me, pulse) = (membership.keys.id(), Arc::clone(pulse));
+    let mut agent = Agent::new(Parts { me, custody, net, disk, drivers, names, pulse }, node, first);
+    first_words(&mut agent, stuck, skipped);
+    let api = api.serve(Arc::clone(&agent.drivers));
     tracing::info!(node = %agent.me, name = %read::name(&agent.node, agent.me), %cluster, %at, "the node is up");
 
+    let seeds = tokio::spawn(seeds::tend(settings.join.clone(), door, agent.net.clone()));
     let end = agent.run(&mut sources).await;
+    seeds.abort();
     api.stop();
     let clone = match &end {
         End::DiskIsOld(_) => refuse_clone(settings, &agent.net, &elsewhere).await,
@@ -176,6 +184,26 @@ async fn agent(settings: &Settings) -> Result<Ended, AgentError> {
             disk::raise(&settings.data_dir, cluster, newest)?;
             Ok(Ended::StartAnew)
         }
+    }
+}
+
+fn drivers_config(settings: &Settings, membership: &Membership) -> DriversConfig {
+    DriversConfig {
+        data_dir: settings.data_dir.clone(),
+        cluster: membership.credentials.cluster,
+        node: membership.keys.id(),
+        keeper: settings.keeper.clone(),
+    }
+}
+
+/// What an operator should know of how this agent came to be.
+fn first_words(agent: &mut Agent, stuck: Option<String>, skipped: Vec<String>) {
+    if let Some(why) = stuck {
+        agent.tell(NoticeLevel::Error, EventKind::Node, why);
+    }
+    for what in skipped {
+        let text = format!("an unreadable entry of the state file was left out: {what}");
+        agent.tell(NoticeLevel::Warn, EventKind::Node, text);
     }
 }
 
@@ -198,10 +226,23 @@ fn core(
         drivers: drivers.kinds(),
         platform: host::platform(),
         version: env!("CARGO_PKG_VERSION").into(),
+        certificate: membership.credentials.info(),
         adopted: Vec::new(),
     };
-    let config = NodeConfig { me, cluster: membership.credentials.cluster, header, port_range: settings.ports.clone() };
-    let boot = Boot { records: loaded.records, first: loaded.first, generation: loaded.generation, alive: Vec::new() };
+    let config = NodeConfig {
+        me,
+        cluster: membership.credentials.cluster,
+        header,
+        timing: Timing::default(),
+        port_range: settings.ports.clone(),
+    };
+    let boot = Boot {
+        base: None,
+        records: loaded.records,
+        first: loaded.first,
+        generation: loaded.generation,
+        alive: Vec::new(),
+    };
     let mut out = Outputs::default();
     let node = Node::new(config, boot, seed, clock::now(), clock::wall(), &mut out);
     (node, out)

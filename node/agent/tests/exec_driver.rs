@@ -17,6 +17,7 @@ use dunlin_gossip::model::{
     AllocId, Exec, Probe, Protocol, PublishedPort, Reach, ReplicaKey, Resources, ServiceKey, ServiceName, Slot,
     StackName, StopPolicy, Workload,
 };
+use dunlin_test_host::wait::until_true;
 use tokio::sync::mpsc;
 
 /// Far beyond anything that works: what takes longer is broken.
@@ -174,7 +175,7 @@ impl Host {
     }
 
     async fn log_has(&self, text: &str) {
-        until(&format!("{text:?} in the log"), async || self.log(None).await.contains(text)).await;
+        until_true(&format!("{text:?} in the log"), PATIENCE, async || self.log(None).await.contains(text)).await;
     }
 
     fn record(&self, attempt: u32, name: &str) -> serde_json::Value {
@@ -184,14 +185,6 @@ impl Host {
 
     fn keeper(&self, attempt: u32) -> i32 {
         i32::try_from(self.record(attempt, "started")["keeper"]["pid"].as_i64().unwrap()).unwrap()
-    }
-}
-
-async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "never came: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -291,8 +284,10 @@ async fn the_next_agent_adopts() {
     let log = host.dir.join(format!("allocs/{}/log", alloc()));
     let meanwhile = async || {
         go(2);
-        until("output while no agent is there", async || std::fs::read_to_string(&log).unwrap().contains("line 2"))
-            .await;
+        until_true("output while no agent is there", PATIENCE, async || {
+            std::fs::read_to_string(&log).unwrap().contains("line 2")
+        })
+        .await;
     };
     host = host.again(meanwhile).await;
     assert_eq!(host.adopted().await, [Adopted { alloc: alloc(), attempt: 1, instance: None, exit: None }]);
@@ -317,7 +312,7 @@ async fn an_end_that_nobody_watched_is_told() {
     let dir = host.dir.join(format!("allocs/{}", alloc()));
     let meanwhile = async || {
         std::fs::write(dir.join("work/go"), "").unwrap();
-        until("the exit record", async || dir.join("1/exit").exists()).await;
+        until_true("the exit record", PATIENCE, async || dir.join("1/exit").exists()).await;
     };
     host = host.again(meanwhile).await;
     let exit = Some(Exit::Code(6));
@@ -433,7 +428,7 @@ async fn probes_run_inside() {
     let slow = ask(3, "echo $$ > pid; sleep 60", Duration::from_millis(200)).await;
     assert!(matches!(&slow, ProbeOutcome::Failed(text) if text.contains("no answer within")), "{slow:?}");
     let pid = std::fs::read_to_string(host.dir.join(format!("allocs/{}/work/pid", alloc()))).unwrap();
-    until("the end of the probe", async || !runs(pid.trim())).await;
+    until_true("the end of the probe", PATIENCE, async || !runs(pid.trim())).await;
 }
 
 async fn other_nodes_are_left_alone() {
@@ -487,7 +482,7 @@ async fn repeated_and_late_commands() {
     host.drivers.command(DriverCommand::Forget { alloc: alloc() });
     assert_eq!(host.exit(2).await, Exit::Signal(9), "what is forgotten does not run");
     let dir = host.dir.join(format!("allocs/{}/2", alloc()));
-    until("its files gone", async || !dir.exists()).await;
+    until_true("its files gone", PATIENCE, async || !dir.exists()).await;
 }
 
 async fn a_stopped_keeper_is_replaced_by_the_agent() {
@@ -527,7 +522,7 @@ async fn a_keeper_is_small() {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
     };
     // It says "started" first and makes itself small then.
-    until("a small keeper", async || resident() <= KEEPER_KIB).await;
+    until_true("a small keeper", PATIENCE, async || resident() <= KEEPER_KIB).await;
     println!("a keeper has {} KiB resident", resident());
     host.stop("KILL", PATIENCE);
     assert_eq!(host.exit(1).await, Exit::Signal(9));

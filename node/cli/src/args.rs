@@ -70,12 +70,27 @@ pub(crate) enum Command {
     /// Stop a stack and forget it
     #[command(after_help = "Example:\n  dunlin rm shop")]
     Rm(Rm),
+    /// Concurrent writes that differ, and which of them is in force; `resolve` settles one
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  dunlin conflicts\n  dunlin conflicts resolve shop/web --keep 2"
+    )]
+    Conflicts(Conflicts),
+    /// What is done to a node from elsewhere
+    #[command(subcommand)]
+    Node(Node),
+    /// The cluster's authority, by which nodes know each other
+    #[command(subcommand)]
+    Ca(Ca),
     /// Tokens that let new nodes join
     #[command(subcommand)]
     Token(Token),
     /// How this node sees itself and the flock
     #[command(after_help = "Example:\n  dunlin status --json")]
     Status(Listing),
+    /// What goes wrong on this node, with what to do about it; exits 1 if something fails
+    #[command(after_help = "Example:\n  dunlin doctor")]
+    Doctor(Listing),
     /// Run the same code on thousands of virtual nodes
     #[command(subcommand)]
     Sim(Sim),
@@ -173,6 +188,9 @@ pub(crate) struct Agent {
     /// Memory to give to workloads, as 512M or 4G [default: all that this agent may use]
     #[arg(long, value_name = "N")]
     pub(crate) memory: Option<String>,
+    /// How long this node's certificates are good, as 90d, 12h or 30m; renewed in the last third [default: 90d]
+    #[arg(long, value_name = "T")]
+    pub(crate) certificate_lifetime: Option<String>,
     /// Range of ports for workloads that leave the choice to the node [default: 20000-32000]
     #[arg(long, value_name = "A-B")]
     pub(crate) ports: Option<String>,
@@ -188,7 +206,7 @@ pub(crate) struct Durability {
     #[arg(long, value_name = "K")]
     pub(crate) ack: Option<String>,
     /// How long to wait, in seconds
-    #[arg(long, default_value_t = 60, value_name = "S")]
+    #[arg(long, default_value_t = 60, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub(crate) timeout: u32,
 }
 
@@ -283,6 +301,74 @@ pub(crate) struct Rm {
     pub(crate) json: bool,
 }
 
+/// `dunlin conflicts`
+#[derive(Debug, Args)]
+pub(crate) struct Conflicts {
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+    #[command(subcommand)]
+    pub(crate) command: Option<ConflictCommand>,
+}
+
+/// What can be done about conflicts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConflictCommand {
+    /// Keep one version of a service or stack, for good and everywhere
+    Resolve(Resolve),
+}
+
+/// `dunlin conflicts resolve`
+#[derive(Debug, Args)]
+pub(crate) struct Resolve {
+    /// What is in conflict, as listed: shop/web, web, or the whole stack shop
+    pub(crate) what: String,
+    /// Which version stays: its number or name in the list, or `in-force`
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) keep: String,
+    #[command(flatten)]
+    pub(crate) durability: Durability,
+    /// One JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `dunlin node`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+    /// Remove a node for good: it can neither connect nor come back, and its work moves to the others
+    #[command(
+        after_help = "Ask a node that stays. The removed node stops what it runs and ends as soon as it hears of it.\n\n\
+                      Examples:\n  dunlin node rm n3\n  dunlin node rm 8c6976e5 --ack all\n  dunlin node rm n3 --compromised"
+    )]
+    Rm {
+        /// Its name, its id, or the beginning of its id
+        node: String,
+        /// Somebody else may hold its keys: list whom it let in, make all tokens worthless, replace the authority
+        #[arg(long)]
+        compromised: bool,
+        #[command(flatten)]
+        durability: Durability,
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `dunlin ca`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ca {
+    /// Replace the authority: all nodes move to a new one, then the old one is trusted no more
+    #[command(
+        after_help = "No connection is dropped. Tokens name the old authority and become worthless; make new ones.\n\
+                      `dunlin status` tells how far it has come.\n\nExample:\n  dunlin ca rotate"
+    )]
+    Rotate {
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// `dunlin token`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Token {
@@ -317,7 +403,7 @@ pub(crate) enum Sim {
     /// Run a scenario; exits 1 if a promise was broken
     #[command(
         after_help = "Examples:\n  dunlin sim run kill-one --nodes 100\n  dunlin sim run lossy --seeds 1..100 --jobs 2\n  \
-                      dunlin sim run ./my-scenario.yaml --seed 7 --json"
+                      dunlin sim run kill-one --seeds 1..20 --report out\n  dunlin sim run ./my-scenario.yaml --seed 7 --json"
     )]
     Run {
         /// A built-in name (`dunlin sim list`) or a file
@@ -331,10 +417,37 @@ pub(crate) enum Sim {
         /// Many seeds, both ends included
         #[arg(long, value_name = "A..B")]
         seeds: Option<String>,
+        /// Where to write a file for each run that broke a promise, for `replay` and `shrink`
+        #[arg(long, default_value = ".", value_name = "DIR")]
+        traces: PathBuf,
         /// How many seeds at a time
         #[arg(long, default_value_t = 1, value_name = "J")]
         jobs: usize,
+        /// Write DIR/report.html, one page to look at offline, and DIR/report.json
+        #[arg(long, value_name = "DIR")]
+        report: Option<PathBuf>,
         /// One JSON document: an object for one seed, an array for many
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run again what a file has recorded, and say whether it is the same run; exits 1 if a promise was broken
+    #[command(after_help = "Example:\n  dunlin sim replay swarm-20-7.trace.yaml")]
+    Replay {
+        /// A file that `dunlin sim run` or `dunlin sim shrink` has written
+        trace: String,
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a recorded failure small: fewer faults, fewer nodes, shorter; told as a story and written beside the file
+    #[command(after_help = "Example:\n  dunlin sim shrink swarm-20-7.trace.yaml")]
+    Shrink {
+        /// A file that `dunlin sim run` has written
+        trace: String,
+        /// Stop where it is after so many runs
+        #[arg(long, default_value_t = 3000, value_name = "N")]
+        runs: u64,
+        /// One JSON document
         #[arg(long)]
         json: bool,
     },
@@ -348,5 +461,11 @@ pub(crate) enum Sim {
     Show {
         /// Its name
         scenario: String,
+        /// Of `swarm`: the seed that draws it
+        #[arg(long, default_value_t = 1, value_name = "S")]
+        seed: u64,
+        /// Of `swarm`: at most so many nodes
+        #[arg(long, value_name = "N")]
+        nodes: Option<u32>,
     },
 }

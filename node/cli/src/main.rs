@@ -15,6 +15,11 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+const _: () = assert!(
+    !dunlin_gossip::canary::COMPILED_IN,
+    "the feature `canary` plants bugs; it is for the simulator's tests only"
+);
+
 fn main() -> ExitCode {
     let typed = args::Typed::parse();
     match command::run(typed) {

@@ -6,6 +6,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::face::PersistSeq;
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::NodeId;
@@ -16,7 +17,7 @@ use crate::face::{Admission, Problem, ProblemKind, Reply, RequestId, Written};
 /// Requests that may wait at once.
 const MAX_PENDING: usize = 1_024;
 /// No request waits longer, whatever it asks for.
-const MAX_WAIT: Duration = Duration::from_secs(600);
+const MAX_WAIT: Duration = Duration::from_secs(3_600);
 
 /// What a request waits for.
 #[derive(Clone, Debug)]
@@ -64,7 +65,9 @@ impl Acks {
 
     pub(crate) fn write(&mut self, request: RequestId, deadline: Instant, write: WriteWait) {
         let WriteWait { hlc, seq, wanted, warnings } = write;
-        let wait = Wait::Write { hlc, seq, durable: false, stored: BTreeSet::new(), wanted, warnings };
+        let wanted = if planted(Bug::AcknowledgedAtOnce) { 1 } else { wanted };
+        let durable = planted(Bug::AcknowledgedAtOnce);
+        let wait = Wait::Write { hlc, seq, durable, stored: BTreeSet::new(), wanted, warnings };
         self.list.push(Pending { request, deadline, wait });
     }
 
@@ -115,7 +118,8 @@ impl Acks {
             let late = pending.deadline <= now;
             let reply = match &pending.wait {
                 Wait::Write { hlc, durable, stored, wanted, warnings, .. } => {
-                    let enough = stored.len() + 1 >= usize::try_from(*wanted).unwrap_or(usize::MAX);
+                    let enough = stored.len() + 1 + usize::from(planted(Bug::SelfCountedTwice))
+                        >= usize::try_from(*wanted).unwrap_or(usize::MAX);
                     let written = || Written {
                         hlc: hlc.0,
                         durable_on: core::iter::once(me).chain(stored.iter().copied()).collect(),
@@ -152,6 +156,17 @@ impl Acks {
 
     pub(crate) fn next(&self) -> Option<Instant> {
         self.list.iter().map(|p| p.deadline).min()
+    }
+
+    /// How many others the most demanding write waits for, and the stamp of the oldest that waits for any.
+    pub(crate) fn others_wanted(&self) -> (usize, Option<Hlc>) {
+        let others = |pending: &Pending| match &pending.wait {
+            Wait::Write { hlc, wanted, .. } if *wanted > 1 => Some((*wanted, *hlc)),
+            Wait::Write { .. } | Wait::Admit { .. } | Wait::Held { .. } => None,
+        };
+        let most = self.list.iter().filter_map(others).map(|(wanted, _)| wanted - 1).max().unwrap_or(0);
+        let oldest = self.list.iter().filter_map(others).map(|(_, hlc)| hlc).min();
+        (usize::try_from(most).unwrap_or(usize::MAX), oldest)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

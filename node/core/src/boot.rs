@@ -8,16 +8,20 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use dunlin_gossip::face::NoticeLevel;
+use dunlin_gossip::canary::{Bug, planted};
+use dunlin_gossip::face::{Base as GossipBase, MemberState, NoticeLevel};
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{AllocId, Allocation, Endpoint, NodeHeader, Phase, Refusal};
+use dunlin_gossip::model::{AllocId, Allocation, Endpoint, Mode, NodeHeader, Phase, Refusal, ReplicaKey, Slot};
 use dunlin_gossip::state::State;
 use dunlin_gossip::time::{Duration, Instant, Wall};
-use dunlin_gossip::wire::{Kind, RecordId, codec};
+use dunlin_gossip::wire::{Kind, Record, RecordId, codec};
+use dunlin_names::NameChange;
 
 use crate::allocation::{Claimed, Health, Own};
 use crate::engine::Node;
 use crate::face::{Adopted, DriverCommand, EventKind, Output, Outputs};
+use crate::names::Names;
+use crate::view::View;
 
 /// Until a peer is synced with, or this long has passed, a booted node takes nothing over.
 pub(crate) const BOOT_HOLD: Duration = Duration::from_secs(10);
@@ -26,8 +30,6 @@ pub(crate) const BOOT_HOLD: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Start {
     at: Instant,
-    /// What the disk says of ourselves; taken by the adoption.
-    disk: BTreeMap<AllocId, Allocation>,
     /// What the disk says that we refused; taken by the adoption.
     refused: Vec<Refusal>,
     adopted: bool,
@@ -35,14 +37,18 @@ pub(crate) struct Start {
     grace_over: bool,
 }
 
+/// What a state says that a node claims.
+fn claims(state: &State, node: NodeId) -> BTreeMap<AllocId, Allocation> {
+    let own = state.of_writer(node, Kind::ALLOCATION).filter(|_| !planted(Bug::BootForgetsClaims));
+    own.filter_map(|(id, record)| Some((id.alloc_id()?, codec::decode(record.payload()?).ok()?))).collect()
+}
+
 impl Start {
     pub(crate) fn new(state: &State, me: NodeId, now: Instant) -> Self {
-        let own = state.of_writer(me, Kind::ALLOCATION);
-        let disk = own.filter_map(|(id, record)| Some((id.alloc_id()?, codec::decode(record.payload()?).ok()?)));
         let own = state.of_writer(me, Kind::REFUSAL);
         let refused = own.filter_map(|(_, record)| codec::decode(record.payload()?).ok());
-        let (disk, refused) = (disk.collect(), refused.collect());
-        Self { at: now, disk, refused, adopted: false, synced: None, grace_over: false }
+        let refused = refused.collect();
+        Self { at: now, refused, adopted: false, synced: None, grace_over: false }
     }
 
     pub(crate) fn synced(&mut self, now: Instant) {
@@ -70,7 +76,68 @@ impl Start {
     }
 }
 
+/// What many nodes boot from alike, put together once: see [`gossip::Base`](dunlin_gossip::face::Base).
+#[derive(Clone, Debug)]
+pub struct Base {
+    pub(crate) gossip: GossipBase,
+    pub(crate) view: View,
+    pub(crate) names: Names,
+    told: Arc<[NameChange]>,
+    /// Replicas that nobody takes care of.
+    pub(crate) untaken: Vec<ReplicaKey>,
+}
+
+impl Base {
+    /// From a state in anybody's hands, and the members that all hold alive.
+    #[must_use]
+    pub fn new(state: State, alive: &[NodeId], wall: Wall) -> Self {
+        // Nobody's view: no node is left out of it.
+        let mut view = View::empty(NodeId([0; 16]));
+        for node in alive {
+            view.set_member(*node, MemberState::Alive);
+        }
+        view.load(&state, Instant::ZERO, wall);
+        let (names, told) = Names::of(&view);
+        // A global service's slots are each node's own business.
+        let untaken = view.untaken().into_iter().filter(|replica| !matches!(replica.slot, Slot::Node(_))).collect();
+        Self { gossip: GossipBase::new(state), view, names, told: told.into(), untaken }
+    }
+
+    /// What the shell knows of names before such a boot. The node itself does not answer for what it claims, until its
+    /// driver has found it running.
+    #[must_use]
+    pub fn told(&self) -> &[NameChange] {
+        &self.told
+    }
+
+    /// All that it holds.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        self.gossip.state()
+    }
+
+    /// The world as it says.
+    #[must_use]
+    pub const fn view(&self) -> &View {
+        &self.view
+    }
+}
+
 impl Node {
+    /// What the boots of others do not tell: names and replicas as the base has them, but for what is ours.
+    pub(crate) fn begin_upon(&mut self, base: &Base) {
+        self.names = base.names.clone();
+        base.untaken.iter().for_each(|replica| self.schedule.mark(replica.clone()));
+        let own = base.view.nodes().get(&self.me).into_iter().flat_map(|known| known.allocations.values());
+        for alloc in own {
+            self.names.place(&alloc.replica, self.me);
+            self.schedule.mark(alloc.replica.clone());
+        }
+        let global = self.view.services().iter().filter(|(_, force)| force.service.mode == Mode::Global);
+        let own = global.map(|(service, _)| ReplicaKey { service: service.clone(), slot: Slot::Node(self.me) });
+        own.for_each(|replica| self.schedule.mark(replica));
+    }
+
     /// When the grace of the boot is over, owners that nobody has heard of count as down.
     pub(crate) fn start_timers(&mut self, now: Instant) {
         if self.start.grace_over || now < self.start.at + BOOT_HOLD {
@@ -90,15 +157,15 @@ impl Node {
         }
         self.start.adopted = true;
         let mut found: BTreeMap<AllocId, Adopted> = found.into_iter().map(|a| (a.alloc, a)).collect();
-        for (id, record) in core::mem::take(&mut self.start.disk) {
+        // Peers may know better by now what the boot before said last, if the disk is a little older than they are.
+        for (id, record) in claims(self.gossip.state(), self.me) {
             self.take_back(id, record, found.remove(&id), now, wall, out);
         }
-        for id in found.into_keys() {
+        for id in found.into_keys().filter(|_| !planted(Bug::StrayLeftRunning)) {
             // Found and not claimed: the claim was never on disk, or was withdrawn. Its end is answered by `Forget`.
             let text = alloc::format!("allocation {id} was found running without a claim and is stopped");
             self.log.node(NoticeLevel::Warn, EventKind::Node, self.me, text);
-            let stop = Own::default_stop();
-            out.push(Output::Driver(DriverCommand::Stop { alloc: id, stop }));
+            self.stop_stray(id, now, out);
         }
         for refusal in core::mem::take(&mut self.start.refused) {
             self.take_back_refusal(refusal, now, wall);
@@ -125,7 +192,7 @@ impl Node {
         let stopping = record.phase == Phase::Stopping;
         let ended = matches!(record.phase, Phase::Exited | Phase::Failed);
         let was_ready = record.ready;
-        let mut own = Own::new(record, service, Claimed::Durable, now);
+        let mut own = Own::new(record, service, Claimed::Staged, now);
         own.attempt = found.as_ref().map_or(own.record.restarts + 1, |f| f.attempt);
         let runs = found.as_ref().is_some_and(|f| f.exit.is_none());
         if stopping && !runs {
@@ -156,10 +223,14 @@ impl Node {
         self.view.set_allocation(self.me, id, Some(Arc::new(own.record.clone())));
         let text = if runs { "found running and adopted" } else { "claimed before this start" };
         self.log.replica(NoticeLevel::Info, EventKind::Claim, self.me, &own.record.replica, text.to_string());
-        self.names.service(&own.record.replica.service);
+        self.names.place(&own.record.replica, self.me);
         let stop = own.stop_policy();
+        let is_said = self
+            .has_said(&RecordId::allocation(self.me, id), |said| said.allocation().is_some_and(|a| **a == own.record));
         self.owned.map.insert(id, own);
-        self.stage_own(id);
+        if !is_said {
+            self.stage_own(id);
+        }
         match found.and_then(|f| Some((f.attempt, f.exit?))) {
             Some((attempt, exit)) if !ended => self.on_exited(id, attempt, exit, now, wall, out),
             _ if stopping => out.push(Output::Driver(DriverCommand::Stop { alloc: id, stop })),
@@ -171,12 +242,14 @@ impl Node {
     pub(crate) fn stage_header(&mut self) {
         let id = RecordId::header(self.me);
         let header: &NodeHeader = &self.config.header;
-        let said = self.gossip.state().value(&id).filter(|record| {
-            let is_of_this_boot = record.author().is_some_and(|author| author.generation == self.gossip.generation());
-            is_of_this_boot && record.header().is_some_and(|said| **said == *header)
-        });
-        if said.is_none() {
+        if !self.has_said(&id, |said| said.header().is_some_and(|said| **said == *header)) {
             self.owned.staged.insert(id, Some(codec::encode(header)));
         }
+    }
+
+    /// True if this boot has published a record, and that says what `is_same` looks for.
+    fn has_said(&self, id: &RecordId, is_same: impl Fn(&Record) -> bool) -> bool {
+        let is_ours = |said: &&Record| said.author().is_some_and(|a| a.generation == self.gossip.generation());
+        self.gossip.state().value(id).filter(is_ours).is_some_and(is_same)
     }
 }

@@ -5,12 +5,18 @@
 //! p steps, whether or not it believes another better. ("I claim when I believe that I am best" leaves replicas unclaimed
 //! for good when beliefs differ.) Duplicates that follow are resolved by [`should_yield`], the same way on every node.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{Epoch, Prefer};
-use dunlin_gossip::time::Duration;
+use dunlin_gossip::model::{AllocId, Allocation, Epoch, Phase, Prefer, PublishedPort, ReplicaKey};
+use dunlin_gossip::time::{Duration, Wall};
 
+pub use crate::allocation::choose_ports;
 use crate::place::K;
+use crate::view::InForce;
 
 /// A step is never shorter: below it, two nodes would race on ordinary scheduling noise.
 pub const MIN_STEP: Duration = Duration::from_millis(300);
@@ -60,12 +66,18 @@ pub fn wait(position: usize, step: Duration) -> Duration {
 /// The epoch of a new claim: `max(HLC, highest known epoch of that replica + 1)`.
 #[must_use]
 pub fn next_epoch(hlc: Hlc, known: Option<Epoch>) -> Epoch {
+    if let Some(epoch) = known.filter(|_| planted(Bug::EpochNotRaised)) {
+        return epoch;
+    }
     Epoch(hlc.0.max(known.map_or(0, |e| e.0.saturating_add(1))))
 }
 
 /// True if the owner of `mine` withdraws for good on seeing `other` live on the same replica and revision.
 #[must_use]
 pub fn should_yield(mine: &ClaimView, other: &ClaimView, prefer: Prefer) -> bool {
+    if planted(Bug::BothYield) || planted(Bug::NeitherYields) {
+        return planted(Bug::BothYield);
+    }
     let lower = (mine.epoch, mine.node) < (other.epoch, other.node);
     match prefer {
         Prefer::New => lower,
@@ -73,6 +85,33 @@ pub fn should_yield(mine: &ClaimView, other: &ClaimView, prefer: Prefer) -> bool
         Prefer::Old if mine.ready_once == other.ready_once => !lower,
         Prefer::Ready | Prefer::Old => other.ready_once,
     }
+}
+
+/// A new claim of a replica. Nothing of it runs yet.
+#[must_use]
+pub fn first(
+    node: NodeId,
+    replica: &ReplicaKey,
+    force: &InForce,
+    ports: Vec<PublishedPort>,
+    epoch: Epoch,
+    wall: Wall,
+) -> (AllocId, Allocation) {
+    let record = Allocation {
+        replica: replica.clone(),
+        revision: force.revision,
+        epoch,
+        reservation: force.service.spec.reservation,
+        ports,
+        ready_once: false,
+        phase: Phase::Pending,
+        ready: false,
+        endpoint: None,
+        restarts: 0,
+        since: wall,
+        detail: String::new(),
+    };
+    (AllocId::of(replica, epoch, node), record)
 }
 
 /// How long a node that refuses for the `count`th time in a row stays out of the candidates.

@@ -4,28 +4,33 @@
 //! that made necessary is done. What is left is done at an immediate deadline. A packet that changed nothing costs nothing
 //! beyond gossip.
 
+use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use dunlin_gossip::engine::{Gossip, GossipConfig, Timing};
+use dunlin_gossip::canary::{Bug, planted};
+use dunlin_gossip::engine::{Gossip, GossipConfig};
 use dunlin_gossip::face::{
     Boot, GossipEvent, GossipInput, GossipOutput, GossipOutputs, MemberReason, MemberState, NoticeLevel, PeerChange,
     PersistSeq,
 };
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{Allocation, Mode, ReplicaKey, Slot};
+use dunlin_gossip::model::{Allocation, Mode, ReplicaKey, ServiceKey, Slot};
 use dunlin_gossip::rng::Seed;
 use dunlin_gossip::time::{Instant, Wall};
 use dunlin_gossip::wire::RecordId;
 
 use crate::ack::Acks;
-use crate::allocation::{Owned, earliest};
-use crate::boot::Start;
-use crate::face::{EventKind, Input, NodeConfig, Output, Outputs, RequestId};
+use crate::allocation::{Own, Owned, earliest};
+use crate::boot::{Base, Start};
+use crate::counts::Counts;
+use crate::face::{EventKind, Input, NodeConfig, Output, Outputs};
+use crate::isolation::Isolation;
+use crate::leave::Leaving;
 use crate::log::Log;
 use crate::names::Names;
-use crate::schedule::{Isolation, Schedule};
+use crate::schedule::Schedule;
 use crate::view::{Change, ServiceChange, View};
 
 /// Outputs for which a buffer is kept between calls.
@@ -46,14 +51,19 @@ pub struct Node {
     pub(crate) acks: Acks,
     pub(crate) names: Names,
     pub(crate) log: Log,
+    counts: Counts,
     pub(crate) gouts: GossipOutputs,
     /// The newest persist request that is on disk.
     pub(crate) durable: Option<PersistSeq>,
     /// True once the disk failed or is old: nothing is accepted or claimed any more.
     pub(crate) failed: bool,
-    /// Who asked us to leave; we stop what runs first.
-    pub(crate) leaving: Option<(RequestId, Instant)>,
+    /// We go, and stop what runs first.
+    pub(crate) leaving: Option<Leaving>,
     pub(crate) left: bool,
+    /// When to look whether our own records are still true.
+    pub(crate) own_at: Option<Instant>,
+    /// When to look for tokens that have expired.
+    pub(crate) tokens_at: Option<Instant>,
     /// Our own next deadline, gossip's left out.
     wake: Option<Instant>,
 }
@@ -62,32 +72,52 @@ impl Node {
     /// Starts from what the disk holds. Nothing is started and nothing claimed until the driver has told what it found.
     #[must_use]
     pub fn new(config: NodeConfig, boot: Boot, seed: Seed, now: Instant, wall: Wall, out: &mut Outputs) -> Self {
-        Self::with_timing(config, Timing::default(), boot, seed, now, wall, out)
+        let mut gouts = GossipOutputs::default();
+        let gossip = Gossip::new(gossip_config(&config), boot, seed, now, wall, &mut gouts);
+        let mut view = View::new(config.me);
+        let unreadable = view.load(gossip.state(), now, wall);
+        let mut node = Self::put_together(config, gossip, view, gouts, now);
+        node.look_at_all();
+        node.begin(&unreadable, now, wall, out);
+        node
     }
 
-    /// Like [`Node::new`], with other constants of time for the gossip underneath.
+    /// Like [`Node::new`], from what others began with as well and what lies on the own disk besides.
     #[must_use]
-    pub fn with_timing(
+    pub fn upon(
+        base: &Base,
         config: NodeConfig,
-        timing: Timing,
         boot: Boot,
         seed: Seed,
         now: Instant,
         wall: Wall,
         out: &mut Outputs,
     ) -> Self {
-        let me = config.me;
+        let mut view = base.view.seen_by(config.me);
+        let ids: Vec<RecordId> = boot.records.iter().map(|record| record.id().clone()).collect();
+        let boot = Boot { base: Some(base.gossip.clone()), ..boot };
         let mut gouts = GossipOutputs::default();
-        let gossip_config = GossipConfig { me, cluster: config.cluster, timing, seeds: Vec::new() };
-        let gossip = Gossip::new(gossip_config, boot, seed, now, wall, &mut gouts);
-        let mut view = View::new(me);
+        let gossip = Gossip::new(gossip_config(&config), boot, seed, now, wall, &mut gouts);
+        let is_more = !ids.is_empty();
+        let unreadable = view.load_some(gossip.state(), ids, now, wall);
+        let mut node = Self::put_together(config, gossip, view, gouts, now);
+        if is_more {
+            node.look_at_all();
+        } else {
+            node.begin_upon(base);
+        }
+        node.begin(&unreadable, now, wall, out);
+        node
+    }
+
+    fn put_together(config: NodeConfig, gossip: Gossip, mut view: View, gouts: GossipOutputs, now: Instant) -> Self {
+        let me = config.me;
         for (node, state) in gossip.members() {
             view.set_member(node, state);
         }
-        let unreadable = view.load(gossip.state(), now, wall);
         view.set_header(me, Some(Arc::new(config.header.clone())));
         let start = Start::new(gossip.state(), me, now);
-        let mut node = Self {
+        Self {
             config,
             me,
             gossip,
@@ -99,22 +129,32 @@ impl Node {
             acks: Acks::new(me),
             names: Names::default(),
             log: Log::default(),
+            counts: Counts::default(),
             gouts,
             durable: None,
             failed: false,
             leaving: None,
             left: false,
+            own_at: None,
+            tokens_at: Some(now),
             wake: Some(now),
-        };
-        unreadable.iter().for_each(|id| node.unreadable(id));
-        node.mark_everything();
-        node.drain(now, wall, out);
-        node.finish(now, wall, out);
-        node
+        }
+    }
+
+    fn begin(&mut self, unreadable: &[RecordId], now: Instant, wall: Wall, out: &mut Outputs) {
+        let before = out.list.len();
+        unreadable.iter().for_each(|id| self.unreadable(id));
+        if self.gossip.roster().is_removed(self.me) {
+            self.on_removed(self.me, now, out);
+        }
+        self.drain(now, wall, out);
+        self.finish(now, wall, out);
+        self.counts.tally(out.list.get(before..).unwrap_or_default());
     }
 
     /// Takes one input; what is to be done about it is appended to `out`.
     pub fn handle(&mut self, now: Instant, wall: Wall, input: Input, out: &mut Outputs) {
+        let before = out.list.len();
         let mut busy = true;
         match input {
             Input::Gossip(input) => {
@@ -130,7 +170,7 @@ impl Node {
                 }
                 busy = false;
             }
-            Input::Request(id, request) => self.on_request(id, request, now, wall, out),
+            Input::Request(id, asker, request) => self.on_request(id, &asker, request, now, wall, out),
             Input::Driver(event) => self.on_driver(event, now, wall, out),
             Input::Host(header) => {
                 self.on_host(header, now);
@@ -142,6 +182,7 @@ impl Node {
             self.work(now, wall, out);
             self.finish(now, wall, out);
         }
+        self.counts.tally(out.list.get(before..).unwrap_or_default());
     }
 
     /// When `handle` wants to be called with a deadline, if nothing else comes before.
@@ -160,6 +201,12 @@ impl Node {
     #[must_use]
     pub const fn gossip(&self) -> &Gossip {
         &self.gossip
+    }
+
+    /// What this boot has put out.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts { syncs: self.gossip.syncs(), ..self.counts }
     }
 
     /// Gives gossip's outputs on and takes its events; true if there was one.
@@ -189,6 +236,8 @@ impl Node {
         self.schedule.run_sweep(now);
         self.examine_dirty(now, wall, out);
         self.claim_due(now, wall, out);
+        self.drop_expired_tokens(now, wall);
+        self.end_what_came_back(now);
         self.leave_when_empty(now, wall, out);
         self.flush_staged(now, wall);
         self.drain(now, wall, out);
@@ -202,7 +251,7 @@ impl Node {
         let unpublished = !self.owned.staged.is_empty() && !self.failed && !self.left;
         let work_left = (self.start.is_adopted() && (self.schedule.has_dirty() || unpublished)).then_some(now);
         let waiting = if self.may_claim(now) { self.schedule.next_due() } else { None };
-        let leaving = self.leaving.filter(|_| !self.left).map(|(_, deadline)| deadline);
+        let leaving = self.leaving.as_ref().filter(|_| !self.left).map(|leaving| leaving.deadline);
         let deadlines = [
             work_left,
             waiting,
@@ -211,6 +260,8 @@ impl Node {
             self.start.next(),
             self.acks.next(),
             self.names.next(now),
+            self.tokens_at.filter(|_| !self.failed && !self.left),
+            self.own_at.filter(|_| self.start.is_adopted() && !self.failed && !self.left),
             leaving,
         ];
         self.wake = deadlines.into_iter().fold(None, earliest);
@@ -228,14 +279,18 @@ impl Node {
             GossipEvent::Stored { hlc, by } => self.acks.stored(by, hlc),
             GossipEvent::Synced { .. } => self.start.synced(now),
             GossipEvent::Peer(change) => {
-                if let PeerChange::Removed { node } = &change {
-                    self.on_member(*node, MemberState::Left, MemberReason::Left, now, out);
+                match &change {
+                    PeerChange::Removed { node } => self.on_removed(*node, now, out),
+                    PeerChange::Forgotten { node } => {
+                        self.on_member(*node, MemberState::Left, MemberReason::Forgotten, now, out);
+                    }
+                    PeerChange::Admitted { .. } => {}
                 }
                 out.push(Output::Gossip(GossipOutput::Event(GossipEvent::Peer(change))));
             }
             GossipEvent::Notice(notice) => self.log.node(notice.level, EventKind::Node, self.me, notice.text),
             GossipEvent::DiskIsOld { newest } => {
-                self.fail("this node's disk is older than what its peers know of it; it starts anew", out);
+                self.fail("what this node holds is out of date; it starts anew", out);
                 out.push(Output::Gossip(GossipOutput::Event(GossipEvent::DiskIsOld { newest })));
             }
             GossipEvent::Fatal(text) => {
@@ -248,6 +303,7 @@ impl Node {
     fn on_changed(&mut self, id: &RecordId, now: Instant, wall: Wall, out: &mut Outputs) {
         out.cost += 1;
         if id.writer() == Some(self.me) {
+            self.look_after_own(now);
             return;
         }
         match self.view.apply(self.gossip.state(), id, now, wall) {
@@ -266,6 +322,7 @@ impl Node {
                 let word = if self.view.tokens().contains_key(&token) { "created" } else { "removed" };
                 let text = alloc::format!("token {:016x} {word}", token.0);
                 self.log.node(NoticeLevel::Info, EventKind::Trust, self.me, text);
+                self.tokens_at = Some(now);
             }
             Change::Unreadable => self.unreadable(id),
         }
@@ -311,7 +368,7 @@ impl Node {
         self.names.allocation(node, before, after);
         let Some(alloc) = after.or(before) else { return };
         let replica = self.view.shared(&alloc.replica);
-        self.mark_turns(&replica);
+        self.mark_turns(&replica.service);
         self.schedule.mark(replica);
         let word = after.map_or("gone", |a| a.phase.as_str());
         if before.map(|b| b.phase) != after.map(|a| a.phase) {
@@ -321,13 +378,10 @@ impl Node {
     }
 
     /// Own allocations of an older revision may have their turn, now that something of their service changed.
-    pub(crate) fn mark_turns(&mut self, replica: &ReplicaKey) {
-        let Some(force) = self.view.services().get(&replica.service) else { return };
-        let old = self
-            .owned
-            .map
-            .values()
-            .filter(|own| own.record.replica.service == replica.service && own.record.revision != force.revision);
+    pub(crate) fn mark_turns(&mut self, service: &ServiceKey) {
+        let Some(force) = self.view.services().get(service) else { return };
+        let is_old = |own: &&Own| own.record.replica.service == *service && own.record.revision != force.revision;
+        let old = self.owned.map.values().filter(is_old);
         old.for_each(|own| self.schedule.mark(own.record.replica.clone()));
     }
 
@@ -340,54 +394,67 @@ impl Node {
         self.mark_own(|_| true);
     }
 
-    fn on_member(&mut self, node: NodeId, state: MemberState, reason: MemberReason, now: Instant, out: &mut Outputs) {
+    pub(crate) fn on_member(
+        &mut self,
+        node: NodeId,
+        state: MemberState,
+        reason: MemberReason,
+        now: Instant,
+        out: &mut Outputs,
+    ) {
         if node == self.me || !self.view.set_member(node, state) {
             return;
         }
-        let (level, why) = match state {
-            MemberState::Alive | MemberState::Left => (NoticeLevel::Info, reason),
-            MemberState::Suspect | MemberState::Down => (NoticeLevel::Warn, reason),
-        };
-        let text = alloc::format!("{state} ({})", reason_word(why));
-        self.log.node(level, EventKind::Member, node, text);
-        match state {
-            MemberState::Down => {
-                let roster = self.gossip.members().count();
-                if self.isolation.down(node, roster, now) {
-                    let text = "most of the roster is lost at once; nothing is taken over for 30 s".to_string();
-                    self.log.node(NoticeLevel::Warn, EventKind::Node, self.me, text);
-                }
-            }
-            MemberState::Alive => self.isolation.back(node),
-            MemberState::Suspect | MemberState::Left => {}
-        }
+        self.log.member(node, state, reason);
+        self.watch_isolation(node, state, reason, now);
         self.names.node(node);
         self.mark_node(node, out);
         self.schedule.sweep(now);
+    }
+
+    fn watch_isolation(&mut self, node: NodeId, state: MemberState, reason: MemberReason, now: Instant) {
+        let roster = self.gossip.roster_size();
+        let is_new = match state {
+            MemberState::Down => self.isolation.down(node, roster, now),
+            MemberState::Suspect if reason == MemberReason::Silence => {
+                self.isolation.unanswered(roster, self.gossip.probe_period(), now)
+            }
+            MemberState::Alive => {
+                self.isolation.back(node);
+                false
+            }
+            MemberState::Suspect | MemberState::Left => false,
+        };
+        if is_new {
+            let text = "most of the roster is lost at once; nothing is taken over for 30 s".to_string();
+            self.log.node(NoticeLevel::Warn, EventKind::Node, self.me, text);
+        }
+    }
+
+    /// Until when nothing displaced is taken over.
+    pub(crate) fn isolated_until(&self, now: Instant) -> Instant {
+        self.isolation.hold_until(self.gossip.roster_size(), self.gossip.last_heard(), now)
     }
 
     /// Looks again at everything that a node claims.
     pub(crate) fn mark_node(&mut self, node: NodeId, out: &mut Outputs) {
         let Some(known) = self.view.nodes().get(&node) else { return };
         out.cost += known.allocations.len() as u64;
+        let services: BTreeSet<ServiceKey> = known.allocations.values().map(|a| a.replica.service.clone()).collect();
         for alloc in known.allocations.values() {
             self.schedule.mark(alloc.replica.clone());
-            if alloc.ready {
+            if alloc.ready && !planted(Bug::MemberChangeUntold) {
                 self.names.place(&alloc.replica, node);
             }
         }
+        // What runs there counts for the turns of a rollout only while its claims stand.
+        services.iter().for_each(|service| self.mark_turns(service));
     }
 
-    /// Everything that the disk told: names, and replicas that may need an owner.
-    fn mark_everything(&mut self) {
-        for (service, force) in self.view.services() {
-            self.names.service(service);
-            let mark = |slot| ReplicaKey { service: service.clone(), slot };
-            match force.service.mode {
-                Mode::Replicated(n) => (1..=n).for_each(|n| self.schedule.mark(mark(Slot::Number(n)))),
-                Mode::Global => self.schedule.mark(mark(Slot::Node(self.me))),
-            }
-        }
+    /// Everything that the disk told: names, and replicas that need an owner.
+    fn look_at_all(&mut self) {
+        self.view.untaken().into_iter().for_each(|replica| self.schedule.mark(replica));
+        self.view.services().keys().for_each(|service| self.names.service(service));
         for (node, known) in self.view.nodes() {
             if known.header.is_some() {
                 self.names.node(*node);
@@ -408,13 +475,6 @@ impl Node {
     }
 }
 
-const fn reason_word(reason: MemberReason) -> &'static str {
-    match reason {
-        MemberReason::Joined => "joined",
-        MemberReason::Refuted => "answered after all",
-        MemberReason::Silence => "does not answer",
-        MemberReason::Refusal => "its host says that no agent listens",
-        MemberReason::Gossip => "heard from others",
-        MemberReason::Left => "said goodbye",
-    }
+fn gossip_config(config: &NodeConfig) -> GossipConfig {
+    GossipConfig { me: config.me, cluster: config.cluster, timing: config.timing, seeds: Vec::new() }
 }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use dunlin_gossip::face::NoticeLevel;
+use dunlin_gossip::face::{MemberReason, MemberState, NoticeLevel};
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{ReplicaKey, ServiceKey};
 use dunlin_gossip::time::Wall;
@@ -31,13 +31,42 @@ impl Log {
 
     /// About a node, or about this one.
     pub(crate) fn node(&mut self, level: NoticeLevel, kind: EventKind, node: NodeId, text: String) {
-        self.push(Event { at: Wall(0), level, kind, node: Some(node), service: None, replica: None, text });
+        self.push(Event {
+            at: Wall(0),
+            level,
+            kind,
+            node: Some(node),
+            service: None,
+            replica: None,
+            member: None,
+            text,
+        });
+    }
+
+    /// About a member that is something else now.
+    pub(crate) fn member(&mut self, node: NodeId, state: MemberState, reason: MemberReason) {
+        let level = match state {
+            MemberState::Alive | MemberState::Left => NoticeLevel::Info,
+            MemberState::Suspect | MemberState::Down => NoticeLevel::Warn,
+        };
+        let text = alloc::format!("{state} ({})", reason_word(reason));
+        let (kind, member) = (EventKind::Member, Some((state, reason)));
+        self.push(Event { at: Wall(0), level, kind, node: Some(node), service: None, replica: None, member, text });
     }
 
     /// About a service.
     pub(crate) fn service(&mut self, service: &ServiceKey, text: String) {
         let (level, kind) = (NoticeLevel::Info, EventKind::Desired);
-        self.push(Event { at: Wall(0), level, kind, node: None, service: Some(service.clone()), replica: None, text });
+        self.push(Event {
+            at: Wall(0),
+            level,
+            kind,
+            node: None,
+            service: Some(service.clone()),
+            replica: None,
+            member: None,
+            text,
+        });
     }
 
     /// About a replica on a node.
@@ -50,7 +79,16 @@ impl Log {
         text: String,
     ) {
         let service = Some(replica.service.clone());
-        self.push(Event { at: Wall(0), level, kind, node: Some(node), service, replica: Some(replica.clone()), text });
+        self.push(Event {
+            at: Wall(0),
+            level,
+            kind,
+            node: Some(node),
+            service,
+            replica: Some(replica.clone()),
+            member: None,
+            text,
+        });
     }
 
     /// Gives everything out, stamped.
@@ -60,11 +98,24 @@ impl Log {
             let text = alloc::format!("{dropped} events of this moment are not shown");
             let (level, kind) = (NoticeLevel::Warn, EventKind::Node);
             let node = Some(me);
-            self.events.push(Event { at: wall, level, kind, node, service: None, replica: None, text });
+            self.events.push(Event { at: wall, level, kind, node, service: None, replica: None, member: None, text });
         }
         for mut event in self.events.drain(..) {
             event.at = wall;
             out.push(Output::Event(event));
         }
+    }
+}
+
+const fn reason_word(reason: MemberReason) -> &'static str {
+    match reason {
+        MemberReason::Joined => "joined",
+        MemberReason::Refuted => "answered after all",
+        MemberReason::Silence => "does not answer",
+        MemberReason::Refusal => "its host says that no agent listens",
+        MemberReason::Gossip => "heard from others",
+        MemberReason::Left => "said goodbye",
+        MemberReason::Removed => "removed by an operator",
+        MemberReason::Forgotten => "away for too long, and forgotten",
     }
 }

@@ -7,9 +7,11 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::face::MemberState;
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{Allocation, Reach, ReplicaKey, ServiceKey, Slot};
+use dunlin_gossip::paged::Paged;
 use dunlin_gossip::time::{Duration, Instant};
 use dunlin_names::{Instance, NameChange};
 
@@ -38,7 +40,7 @@ pub(crate) struct Names {
 #[derive(Clone, Debug, Default)]
 struct Told {
     /// Places with an instance on a node that is alive.
-    alive: BTreeSet<(Slot, NodeId)>,
+    alive: Paged<(Slot, NodeId), ()>,
 }
 
 impl Names {
@@ -47,6 +49,19 @@ impl Names {
         if !self.services.contains(service) {
             self.services.insert(service.clone());
         }
+    }
+
+    /// Everything as it stands in a view is told: what is told, and by what words.
+    pub(crate) fn of(view: &View) -> (Self, Vec<NameChange>) {
+        let (mut names, mut out) = (Self::default(), Outputs::default());
+        view.services().keys().for_each(|service| names.service(service));
+        let named = view.nodes().iter().filter(|(_, known)| known.header.is_some());
+        named.for_each(|(node, _)| names.node(*node));
+        names.flush(view, Instant::ZERO, &mut out);
+        names.not_before.clear();
+        let words =
+            out.list.into_iter().filter_map(|o| if let Output::Names(change) = o { Some(change) } else { None });
+        (names, words.collect())
     }
 
     /// Something changed about a replica on a node.
@@ -67,7 +82,9 @@ impl Names {
 
     /// Notes an allocation's change if it matters to names.
     pub(crate) fn allocation(&mut self, node: NodeId, before: Option<&Allocation>, after: Option<&Allocation>) {
-        let shown = |alloc: Option<&Allocation>| alloc.filter(|a| a.ready).and_then(|a| a.endpoint.clone());
+        let shown = |alloc: Option<&Allocation>| {
+            alloc.filter(|a| a.ready || planted(Bug::UnreadyAnswered)).and_then(|a| a.endpoint.clone())
+        };
         if shown(before) != shown(after)
             && let Some(alloc) = before.or(after)
         {
@@ -89,7 +106,7 @@ impl Names {
             out.push(Output::Names(node_change(view, node)));
         }
         for (service, places) in core::mem::take(&mut self.places) {
-            self.tell_places(view, service, places, out);
+            self.tell_places(view, service, places, now, out);
         }
         if !self.services.is_empty() {
             self.tell_services(view, now, out);
@@ -99,7 +116,8 @@ impl Names {
     fn tell_services(&mut self, view: &View, now: Instant, out: &mut Outputs) {
         let Self { services, not_before, told, .. } = self;
         services.retain(|service| {
-            if not_before.get(service).is_some_and(|at| *at > now) {
+            // That it is gone is told at once: nothing of it must be answered with until it is back.
+            if view.services().contains_key(service) && must_wait(not_before, view, service, now) {
                 return true;
             }
             let change = service_change(view, service);
@@ -110,7 +128,7 @@ impl Names {
                     let size = u32::try_from(instances.len()).unwrap_or(u32::MAX);
                     not_before.insert(service.clone(), now + PAUSE.saturating_mul(size));
                 }
-                let places = instances.iter().filter(|i| is_alive(view, i.node)).map(|i| (i.slot, i.node));
+                let places = instances.iter().filter(|i| is_alive(view, i.node)).map(|i| ((i.slot, i.node), ()));
                 told.insert(service.clone(), Told { alive: places.collect() });
             } else {
                 told.remove(service);
@@ -121,41 +139,75 @@ impl Names {
     }
 
     /// Tells some places of a service; all of it if it was never told, or if only suspects would remain.
-    fn tell_places(&mut self, view: &View, service: ServiceKey, places: BTreeSet<(Slot, NodeId)>, out: &mut Outputs) {
-        let told = self.told.get_mut(&service).filter(|told| !told.alive.is_empty());
-        let Some(told) = told.filter(|_| view.services().contains_key(&service)) else {
-            return self.service(&service);
-        };
-        let mut instances = Vec::new();
+    fn tell_places(
+        &mut self,
+        view: &View,
+        service: ServiceKey,
+        places: BTreeSet<(Slot, NodeId)>,
+        now: Instant,
+        out: &mut Outputs,
+    ) {
+        let told = self.told.get_mut(&service).filter(|_| view.services().contains_key(&service));
+        let Some(told) = told else { return self.service(&service) };
+        let had_alive = !told.alive.is_empty();
+        let (mut instances, mut gone) = (Vec::new(), Vec::new());
         for (slot, node) in &places {
-            let before = instances.len();
-            if is_alive(view, *node) {
-                let replica = ReplicaKey { service: service.clone(), slot: *slot };
-                let here = view.of_replica(&replica).filter(|(at, ..)| at == node);
-                instances.extend(here.filter_map(|(node, _, alloc)| instance(node, alloc)));
+            let replica = ReplicaKey { service: service.clone(), slot: *slot };
+            let here = view.of_replica(&replica).filter(|(at, ..)| at == node);
+            let here: Vec<Instance> = here.filter_map(|(node, _, alloc)| instance(node, alloc)).collect();
+            if here.is_empty() || !view.stands(*node) {
+                gone.push((*slot, *node));
             }
-            if instances.len() > before {
-                told.alive.insert((*slot, *node));
+            if is_alive(view, *node) && !here.is_empty() {
+                told.alive.insert((*slot, *node), ());
+                instances.extend(here);
             } else {
                 told.alive.remove(&(*slot, *node));
             }
         }
-        if told.alive.is_empty() {
-            return self.service(&service);
-        }
         out.cost += places.len() as u64;
-        let places = places.into_iter().collect();
-        out.push(Output::Names(NameChange::Places { service, places, instances }));
+        if had_alive && !told.alive.is_empty() {
+            if instances.is_empty() && planted(Bug::StaleEndpointKept) {
+                return;
+            }
+            let places = places.into_iter().collect();
+            out.push(Output::Names(NameChange::Places { service, places, instances }));
+            return;
+        }
+        if !had_alive {
+            // Nothing was told of these: the whole will be.
+            told.alive = Paged::new();
+        }
+        self.service(&service);
+        // The whole may have to wait; what is gone must not be answered with until then.
+        if !gone.is_empty() && must_wait(&self.not_before, view, &service, now) {
+            out.push(Output::Names(NameChange::Places { service, places: gone, instances: Vec::new() }));
+        }
     }
 }
 
+/// True while a service that is large may not yet be told whole again. One that has become small since need not wait.
+fn must_wait(not_before: &BTreeMap<ServiceKey, Instant>, view: &View, service: &ServiceKey, now: Instant) -> bool {
+    let is_large = || {
+        let instances = view.of_service(service).filter_map(|(node, _, alloc)| instance(node, alloc));
+        instances.take(SMALL + 1).count() > SMALL
+    };
+    not_before.get(service).is_some_and(|at| *at > now) && is_large()
+}
+
 fn is_alive(view: &View, node: NodeId) -> bool {
-    view.nodes().get(&node).is_some_and(|n| n.state == Some(MemberState::Alive))
+    view.nodes().get(&node).is_some_and(|n| match n.state {
+        Some(MemberState::Alive) => true,
+        Some(MemberState::Suspect) => planted(Bug::SuspectAnswered) || planted(Bug::DownAnswered),
+        Some(MemberState::Down) => planted(Bug::DownAnswered),
+        Some(MemberState::Left) | None => false,
+    })
 }
 
 /// What an allocation may be answered with, if at all.
 fn instance(node: NodeId, alloc: &Allocation) -> Option<Instance> {
-    let endpoint = alloc.endpoint.as_ref().filter(|_| alloc.ready && alloc.phase.is_live())?;
+    let endpoint =
+        alloc.endpoint.as_ref().filter(|_| (alloc.ready || planted(Bug::UnreadyAnswered)) && alloc.phase.is_live())?;
     Some(Instance {
         slot: alloc.replica.slot,
         node,
@@ -187,6 +239,8 @@ fn service_change(view: &View, service: &ServiceKey) -> NameChange {
         let Some(instance) = instance(node, alloc) else { continue };
         match view.nodes().get(&node).and_then(|n| n.state) {
             Some(MemberState::Alive) => alive.push(instance),
+            Some(MemberState::Suspect) if planted(Bug::SuspectAnswered) => alive.push(instance),
+            Some(MemberState::Down) if planted(Bug::DownAnswered) => alive.push(instance),
             Some(MemberState::Suspect) => suspect.push(instance),
             Some(MemberState::Down | MemberState::Left) | None => {}
         }

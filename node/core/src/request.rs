@@ -2,14 +2,14 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use dunlin_gossip::face::{MemberState, PersistSeq};
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::limits::MAX_BATCH;
 use dunlin_gossip::model::{
-    Mode, Removal, RemovalKind, RosterEntry, Service, ServiceKey, ServiceName, StackManifest, StackName, Token, TokenId,
+    Asker, Mode, Removal, RemovalKind, RosterEntry, Service, ServiceKey, ServiceName, StackManifest, StackName, Token,
+    TokenId,
 };
 use dunlin_gossip::time::{Duration, Instant, Wall};
 use dunlin_gossip::wire::{Class, Kind, RecordId, codec};
@@ -20,33 +20,54 @@ use crate::engine::Node;
 use crate::face::{Ack, Output, Outputs, Problem, ProblemKind, Reply, Request, RequestId};
 
 /// Records of one batch: a register, and its new value or none.
-type Batch = Vec<(RecordId, Option<Vec<u8>>)>;
+pub(crate) type Batch = Vec<(RecordId, Option<Vec<u8>>)>;
 
 /// How long a token, an admission or a goodbye may take.
 const SHORT: Duration = Duration::from_secs(10);
-/// How long a leaving node waits for its workloads to end.
-const LEAVE: Duration = Duration::from_secs(60);
 /// A write this old that was never seen here has been superseded, if this node has synced since.
 const OLD: Duration = Duration::from_secs(60);
 
 /// When and where a write is acknowledged.
 #[derive(Clone, Copy)]
-struct Keep {
-    ack: Ack,
-    timeout: Duration,
+pub(crate) struct Keep {
+    pub(crate) ack: Ack,
+    pub(crate) timeout: Duration,
+}
+
+/// A write on its way: which request, for whom, and what its author should know.
+struct Asked<'a> {
+    id: RequestId,
+    asker: &'a Asker,
+    warnings: Vec<String>,
 }
 
 impl Node {
     /// Somebody asks for something.
-    pub(crate) fn on_request(&mut self, id: RequestId, request: Request, now: Instant, wall: Wall, out: &mut Outputs) {
-        let done = self.request(id, request, now, wall);
+    pub(crate) fn on_request(
+        &mut self,
+        id: RequestId,
+        asker: &Asker,
+        request: Request,
+        now: Instant,
+        wall: Wall,
+        out: &mut Outputs,
+    ) {
+        let done = self.request(id, asker, request, now, wall);
         if let Err(reply) = done {
             out.push(Output::Reply(id, reply));
         }
     }
 
     /// Ok: the answer comes later. Err: this is the answer.
-    fn request(&mut self, id: RequestId, request: Request, now: Instant, wall: Wall) -> Result<(), Reply> {
+    fn request(
+        &mut self,
+        id: RequestId,
+        asker: &Asker,
+        request: Request,
+        now: Instant,
+        wall: Wall,
+    ) -> Result<(), Reply> {
+        let asked = |warnings| Asked { id, asker, warnings };
         if self.failed {
             return Err(problem(ProblemKind::Unavailable, "this node's disk failed; ask another node"));
         }
@@ -59,26 +80,30 @@ impl Node {
         match request {
             Request::Deploy { stack, services, ack, timeout } => {
                 let (batch, warnings) = self.deployment(&stack, &services, wall)?;
-                self.write(id, batch, warnings, Keep { ack, timeout }, now, wall)
+                self.write(asked(warnings), batch, Keep { ack, timeout }, now, wall)
             }
             Request::Scale { service, replicas, ack, timeout } => {
-                let batch = self.scaling(&service, replicas)?;
-                self.write(id, batch, Vec::new(), Keep { ack, timeout }, now, wall)
+                let batch = self.scaling(&service, replicas, wall)?;
+                self.write(asked(Vec::new()), batch, Keep { ack, timeout }, now, wall)
             }
             Request::Remove { stack, ack, timeout } => {
                 let batch = self.removal(&stack)?;
-                self.write(id, batch, Vec::new(), Keep { ack, timeout }, now, wall)
+                self.write(asked(Vec::new()), batch, Keep { ack, timeout }, now, wall)
+            }
+            Request::Resolve { register, keep, ack, timeout } => {
+                let batch = self.resolution(&register, keep, wall)?;
+                self.write(asked(Vec::new()), batch, Keep { ack, timeout }, now, wall)
             }
             Request::CreateToken(token) => {
                 let batch = Vec::from([(RecordId::token(token.id), Some(codec::encode(&token)))]);
-                self.write(id, batch, Vec::new(), Keep { ack: Ack::Default, timeout: SHORT }, now, wall)
+                self.write(asked(Vec::new()), batch, Keep { ack: Ack::Default, timeout: SHORT }, now, wall)
             }
             Request::RemoveToken(token) => {
                 if !self.view.tokens().contains_key(&token) {
                     return Err(problem(ProblemKind::NotFound, &alloc::format!("there is no token {:016x}", token.0)));
                 }
                 let batch = Vec::from([(RecordId::token(token), None)]);
-                self.write(id, batch, Vec::new(), Keep { ack: Ack::Default, timeout: SHORT }, now, wall)
+                self.write(asked(Vec::new()), batch, Keep { ack: Ack::Default, timeout: SHORT }, now, wall)
             }
             Request::CheckToken { id, secret_hash } => {
                 self.check_token(id, &secret_hash, wall)?;
@@ -89,38 +114,26 @@ impl Node {
                 self.acks.held(id, Acks::deadline(now, timeout), hlc);
                 Ok(())
             }
-            Request::Leave => {
-                if self.leaving.is_some() {
-                    return Err(problem(ProblemKind::BadRequest, "this node is leaving already"));
-                }
-                self.leaving = Some((id, now + LEAVE));
-                self.mark_all_own();
-                Ok(())
-            }
+            Request::RemoveNode { node, ack, timeout } => self.remove_node(id, node, Keep { ack, timeout }, now, wall),
+            Request::Leave => self.leave(id, now),
         }
     }
 
-    fn write(
-        &mut self,
-        id: RequestId,
-        batch: Batch,
-        warnings: Vec<String>,
-        keep: Keep,
-        now: Instant,
-        wall: Wall,
-    ) -> Result<(), Reply> {
+    fn write(&mut self, asked: Asked<'_>, batch: Batch, keep: Keep, now: Instant, wall: Wall) -> Result<(), Reply> {
         if self.leaving.is_some() {
             return Err(problem(ProblemKind::Unavailable, "this node is leaving the cluster; ask another node"));
         }
-        let written = self.gossip.write(now, wall, batch, &mut self.gouts);
+        let written = self.gossip.write(now, wall, asked.asker, batch, &mut self.gouts);
         let (hlc, seq) = written.map_err(|error| problem(ProblemKind::Unavailable, &error.to_string()))?;
         let wanted = self.wanted_copies(keep.ack);
-        self.acks.write(id, Acks::deadline(now, keep.timeout), WriteWait { hlc, seq, wanted, warnings });
+        let wait = WriteWait { hlc, seq, wanted, warnings: asked.warnings };
+        self.acks.write(asked.id, Acks::deadline(now, keep.timeout), wait);
+        self.await_copies(now);
         Ok(())
     }
 
     /// How many nodes must keep a write, this one included.
-    fn wanted_copies(&self, ack: Ack) -> u32 {
+    pub(crate) fn wanted_copies(&self, ack: Ack) -> u32 {
         let others = |which: fn(MemberState) -> bool| {
             let others = self.gossip.members().filter(|(node, state)| *node != self.me && which(*state));
             u32::try_from(others.count()).unwrap_or(u32::MAX)
@@ -140,26 +153,17 @@ impl Node {
     ) -> Result<(Batch, Vec<String>), Reply> {
         let warnings = admit::check(stack, services, &self.view.candidates())
             .map_err(|faults| problem(ProblemKind::BadRequest, &faults))?;
-        // The batch's own stamp, or a little less where an hour was closed; never less than what is held already.
-        let stamp = Hlc((self.gossip.state().clock().0 + 1).max(Hlc::from_wall(wall).0));
-        let held: BTreeMap<&ServiceName, (&Arc<Service>, Hlc)> =
-            self.view.held(stack).map(|(key, service, hlc)| (&key.service, (service, hlc))).collect();
-        let mut manifest = StackManifest::default();
+        let stamp = self.stamp(wall);
+        let named = services.keys().map(|name| (name.clone(), stamp)).collect();
+        let manifest = self.next_manifest(stack, stamp, named);
         let mut batch = Batch::new();
+        // Also what has not changed: a concurrent removal would otherwise take it out of a deploy that names it.
         for (name, service) in services {
             let key = ServiceKey { stack: stack.clone(), service: name.clone() };
-            let record = RecordId::service(&key);
-            let settled = self.gossip.state().siblings(&record).len() == 1;
-            let same = held.get(name).filter(|(old, _)| settled && ***old == *service);
-            if same.is_none() {
-                batch.push((record, Some(codec::encode(service))));
-            }
-            manifest.services.insert(name.clone(), same.map_or(stamp, |(_, hlc)| *hlc));
+            batch.push((RecordId::service(&key), Some(codec::encode(service))));
         }
-        for name in held.keys().filter(|name| !services.contains_key(**name)) {
-            let key = ServiceKey { stack: stack.clone(), service: (*name).clone() };
-            batch.push((RecordId::service(&key), None));
-        }
+        let dropped = self.view.held(stack).filter(|(key, ..)| !services.contains_key(&key.service));
+        batch.extend(dropped.map(|(key, ..)| (RecordId::service(key), None)));
         batch.push((RecordId::stack(stack), Some(codec::encode(&manifest))));
         if batch.len() > MAX_BATCH {
             let text = alloc::format!("{} records; a deploy writes at most {MAX_BATCH}: split the stack", batch.len());
@@ -168,7 +172,28 @@ impl Node {
         Ok((batch, warnings))
     }
 
-    fn scaling(&self, key: &ServiceKey, replicas: u32) -> Result<Batch, Reply> {
+    /// The stamp of a batch written now, or a little less where an hour was closed; above all that is held.
+    pub(crate) fn stamp(&self, wall: Wall) -> Hlc {
+        Hlc((self.gossip.state().clock().0 + 1).max(Hlc::from_wall(wall).0))
+    }
+
+    /// The manifest in force.
+    pub(crate) fn manifest(&self, stack: &StackName) -> StackManifest {
+        self.view.stacks().get(stack).map(|(_, manifest)| manifest.clone()).unwrap_or_default()
+    }
+
+    /// The manifest of a deploy that is newer than all that are known.
+    pub(crate) fn next_manifest(
+        &self,
+        stack: &StackName,
+        stamp: Hlc,
+        services: BTreeMap<ServiceName, Hlc>,
+    ) -> StackManifest {
+        let deployed = stamp.max(Hlc(self.manifest(stack).deployed.0.saturating_add(1)));
+        StackManifest { deployed, services }
+    }
+
+    fn scaling(&self, key: &ServiceKey, replicas: u32, wall: Wall) -> Result<Batch, Reply> {
         let Some(force) = self.view.services().get(key) else {
             return Err(problem(ProblemKind::NotFound, &alloc::format!("there is no service {key}")));
         };
@@ -179,10 +204,15 @@ impl Node {
         }
         admit::replicas(key, mode).map_err(|fault| problem(ProblemKind::BadRequest, &fault))?;
         let service = Service { mode, spec: force.service.spec.clone() };
-        Ok(Vec::from([(RecordId::service(key), Some(codec::encode(&service)))]))
+        let mut manifest = self.manifest(&key.stack);
+        manifest.services.insert(key.service.clone(), self.stamp(wall));
+        Ok(Vec::from([
+            (RecordId::service(key), Some(codec::encode(&service))),
+            (RecordId::stack(&key.stack), Some(codec::encode(&manifest))),
+        ]))
     }
 
-    fn removal(&self, stack: &StackName) -> Result<Batch, Reply> {
+    pub(crate) fn removal(&self, stack: &StackName) -> Result<Batch, Reply> {
         let mut batch: Batch = self.view.held(stack).map(|(key, ..)| (RecordId::service(key), None)).collect();
         if batch.is_empty() && !self.view.stacks().contains_key(stack) {
             return Err(problem(ProblemKind::NotFound, &alloc::format!("there is no stack {stack}")));
@@ -241,6 +271,12 @@ impl Node {
         Ok(())
     }
 
+    /// Tells gossip what writers wait for.
+    fn await_copies(&mut self, now: Instant) {
+        let (others, oldest) = self.acks.others_wanted();
+        self.gossip.await_copies(now, others, oldest);
+    }
+
     /// Answers requests that are fulfilled or late.
     pub(crate) fn answer(&mut self, now: Instant, out: &mut Outputs) {
         if self.acks.is_empty() {
@@ -259,22 +295,10 @@ impl Node {
         for (id, reply) in self.acks.answers(now, durable, holds, roster) {
             out.push(Output::Reply(id, reply));
         }
-    }
-
-    /// Says goodbye once nothing runs here any more, or when that takes too long.
-    pub(crate) fn leave_when_empty(&mut self, now: Instant, wall: Wall, out: &mut Outputs) {
-        let Some((id, deadline)) = self.leaving else { return };
-        if self.left || (!self.owned.map.is_empty() && now < deadline) {
-            return;
-        }
-        self.flush_staged(now, wall);
-        self.left = true;
-        self.gossip.leave(now, wall, &mut self.gouts);
-        self.drain(now, wall, out);
-        out.push(Output::Reply(id, Reply::Held));
+        self.await_copies(now);
     }
 }
 
-fn problem(kind: ProblemKind, text: &str) -> Reply {
+pub(crate) fn problem(kind: ProblemKind, text: &str) -> Reply {
     Reply::Problem(Problem { kind, text: text.to_string() })
 }

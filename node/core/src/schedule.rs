@@ -2,10 +2,9 @@
 //!
 //! A replica's wait starts once, when it is first seen without a live claim, and is not restarted by anything but a claim.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{ReplicaKey, RevisionId, ServiceKey};
 use dunlin_gossip::time::{Duration, Instant};
 
@@ -128,42 +127,6 @@ impl Schedule {
     }
 }
 
-/// Tells a flock that shrank from a node that was cut off.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Isolation {
-    lost: VecDeque<(Instant, NodeId)>,
-    hold_until: Instant,
-}
-
-/// Losing more than half of the roster within this time looks like being cut off oneself.
-const ISOLATION_WINDOW: Duration = Duration::from_secs(10);
-/// Then nothing is taken over for this long.
-const ISOLATION_HOLD: Duration = Duration::from_secs(30);
-
-impl Isolation {
-    /// A member went down; true if this looks like isolation from now on.
-    pub(crate) fn down(&mut self, node: NodeId, roster: usize, now: Instant) -> bool {
-        self.lost.retain(|(at, lost)| now.since(*at) < ISOLATION_WINDOW && *lost != node);
-        self.lost.push_back((now, node));
-        if self.lost.len() * 2 <= roster {
-            return false;
-        }
-        let new = self.hold_until <= now;
-        self.hold_until = now + ISOLATION_HOLD;
-        new
-    }
-
-    /// A member is back.
-    pub(crate) fn back(&mut self, node: NodeId) {
-        self.lost.retain(|(_, lost)| *lost != node);
-    }
-
-    /// Nothing displaced is taken over before this moment.
-    pub(crate) const fn hold_until(&self) -> Instant {
-        self.hold_until
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,17 +153,5 @@ mod tests {
         assert_eq!(schedule.take_due(Instant::from_millis(300), 9), [replica(1)]);
         schedule.settled(&replica(1));
         assert_eq!(schedule.since(&replica(1)), None);
-    }
-
-    #[test]
-    fn losing_most_of_the_roster_at_once_is_isolation() {
-        let node = |n: u8| NodeId([n; 16]);
-        let mut isolation = Isolation::default();
-        assert!(!isolation.down(node(1), 5, Instant::from_millis(1_000)));
-        assert!(!isolation.down(node(2), 5, Instant::from_millis(1_000)));
-        assert!(!isolation.down(node(3), 5, Instant::from_millis(60_000)));
-        assert!(!isolation.down(node(4), 5, Instant::from_millis(60_000)));
-        assert!(isolation.down(node(5), 5, Instant::from_millis(60_000)));
-        assert_eq!(isolation.hold_until(), Instant::from_millis(90_000));
     }
 }

@@ -7,6 +7,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::face::NoticeLevel;
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::model::{AllocId, Allocation, NodeHeader, Phase, Prefer, RefusalReason, ReplicaKey, Resources};
@@ -23,7 +24,7 @@ use crate::view::InForce;
 /// Changed replicas that one call looks at.
 const DIRTY_SLICE: usize = 1_024;
 /// Pairs of replica and node that one plan weighs; tens of milliseconds.
-const PLAN_PAIRS: usize = 2_000_000;
+const PLAN_PAIRS: usize = 4_000_000;
 /// Replicas that one plan is about at least, however many nodes there are.
 const PLAN_LEAST: usize = 256;
 /// A replica whose claim could not be admitted is looked at again after this.
@@ -83,8 +84,8 @@ impl Node {
         if record.phase == Phase::Stopping {
             return Judgement::Keep;
         }
-        if self.leaving.is_some() {
-            return Judgement::Stop("the node leaves".to_string());
+        if let Some(leaving) = &self.leaving {
+            return Judgement::Stop(leaving.reason().to_string());
         }
         let Some(force) = self.view.wanted(replica).cloned() else {
             return Judgement::Stop("no longer wanted".to_string());
@@ -95,15 +96,18 @@ impl Node {
         if let Some(misfit) = self.cannot_stay(replica, &force) {
             return Judgement::Stop(misfit.to_string());
         }
-        let standing = |(node, alloc): &(dunlin_gossip::id::NodeId, &Allocation)| {
-            *node != self.me && alloc.phase.is_live() && self.view.stands(*node)
+        // A disk that is a little older than what peers know can bring two claims of our own.
+        let standing = |(node, other, alloc): &(dunlin_gossip::id::NodeId, AllocId, &Allocation)| {
+            (*node, *other) != (self.me, id) && alloc.phase.is_live() && self.view.stands(*node)
         };
-        let others = self.view.of_replica(replica).map(|(node, _, alloc)| (node, alloc)).filter(standing);
-        let mine = ClaimView { epoch: record.epoch, node: self.me, ready_once: record.ready_once };
+        let others = self.view.of_replica(replica).filter(standing).map(|(node, _, alloc)| (node, alloc));
+        let live = planted(Bug::LiveHealthDecides);
+        let once = |alloc: &Allocation| if live { alloc.ready } else { alloc.ready_once };
+        let mine = ClaimView { epoch: record.epoch, node: self.me, ready_once: once(record) };
         let prefer: Prefer = force.service.spec.prefer;
         let mut elsewhere = None;
         for (node, other) in others {
-            let theirs = ClaimView { epoch: other.epoch, node, ready_once: other.ready_once };
+            let theirs = ClaimView { epoch: other.epoch, node, ready_once: once(other) };
             if other.revision == record.revision && claim::should_yield(&mine, &theirs, prefer) {
                 return Judgement::Stop(alloc::format!("{node:?} holds the claim that wins"));
             }
@@ -158,7 +162,8 @@ impl Node {
         if due.is_empty() {
             return;
         }
-        let hold = Some(self.isolation.hold_until()).filter(|at| *at > now);
+        let isolated = self.isolated_until(now);
+        let hold = Some(isolated).filter(|at| *at > now);
         let mut open: Vec<(ReplicaKey, InForce, Vec<dunlin_gossip::id::NodeId>)> = Vec::with_capacity(due.len());
         for replica in due {
             let force = self.view.wanted(&replica).filter(|f| !self.view.is_taken(&replica, f.revision)).cloned();
@@ -186,8 +191,14 @@ impl Node {
         for ((replica, force, _), position) in open.into_iter().zip(positions) {
             let refusal_ends = self.view.refusals(&replica).map(|(_, r)| r.until).filter(|at| *at > now).min();
             let had_owner = self.view.highest_epoch(&replica).is_some();
-            let held = if had_owner { self.isolation.hold_until() } else { Instant::ZERO };
-            let since = self.schedule.since(&replica).unwrap_or(now).max(self.start.free_since()).max(held);
+            let held = if had_owner { isolated } else { Instant::ZERO };
+            let since = self
+                .schedule
+                .since(&replica)
+                .filter(|_| !planted(Bug::LadderRestarted))
+                .unwrap_or(now)
+                .max(self.start.free_since())
+                .max(held);
             match position.map(|p| since + claim::wait(p, step)) {
                 Some(at) if at > now => self.schedule.again(&replica, Some(at)),
                 Some(_) => {
@@ -226,22 +237,9 @@ impl Node {
         let Ok(ports) = ports else { return false };
         let hlc = self.gossip.state().clock().max(Hlc::from_wall(wall));
         let epoch = claim::next_epoch(hlc, self.view.highest_epoch(replica));
-        let id = AllocId::of(replica, epoch, self.me);
-        let record = Allocation {
-            replica: replica.clone(),
-            revision: force.revision,
-            epoch,
-            reservation: spec.reservation,
-            ports,
-            ready_once: false,
-            phase: Phase::Pending,
-            ready: false,
-            endpoint: None,
-            restarts: 0,
-            since: wall,
-            detail: String::new(),
-        };
-        let mut own = Own::new(record, Some(Arc::clone(&force.service)), Claimed::Staged, now);
+        let (id, record) = claim::first(self.me, replica, force, ports, epoch, wall);
+        let claimed = if planted(Bug::StartedBeforeDisk) { Claimed::Durable } else { Claimed::Staged };
+        let mut own = Own::new(record, Some(Arc::clone(&force.service)), claimed, now);
         own.after = after;
         self.view.set_allocation(self.me, id, Some(Arc::new(own.record.clone())));
         self.owned.map.insert(id, own);

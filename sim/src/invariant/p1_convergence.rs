@@ -6,9 +6,9 @@ use super::Broken;
 use crate::inside;
 use crate::world::World;
 
-/// All agents that run hold states of equal hash.
+/// All agents that run (in the core, if there is one) hold states of equal hash.
 pub(super) fn check(world: &World) -> Result<(), Broken> {
-    let mut hashes = world.hosts.iter().filter_map(|h| h.node.as_ref().map(|node| (h.no, inside::state_hash(node))));
+    let mut hashes = world.judged().filter_map(|h| h.node.as_ref().map(|node| (h.no, inside::state_hash(node))));
     let Some((first, expected)) = hashes.next() else { return Ok(()) };
     hashes.find(|(_, hash)| *hash != expected).map_or(Ok(()), |(other, hash)| {
         let detail = format!("hosts {first} and {other} hold different states ({expected:016x}, {hash:016x})");
@@ -18,10 +18,11 @@ pub(super) fn check(world: &World) -> Result<(), Broken> {
 
 /// All agents that run hold exactly those members alive whom they can reach, and those down who are dead or cut off.
 pub(super) fn members_agree(world: &World) -> bool {
-    world.hosts.iter().all(|observer| {
+    world.judged().all(|observer| {
         let Some(node) = observer.node.as_ref() else { return true };
         world.hosts.iter().filter(|host| host.no != observer.no && host.is_admitted).all(|host| {
-            let is_there = host.is_up() && !world.net.is_parted(observer.no, host.no);
+            let stands_still = host.paused_until == u64::MAX;
+            let is_there = host.is_up() && !stands_still && !world.net.is_parted(observer.no, host.no);
             match inside::member(node, host.id) {
                 Some(MemberState::Alive) => is_there,
                 Some(MemberState::Down | MemberState::Left) | None => !is_there,

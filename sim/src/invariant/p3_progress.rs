@@ -7,15 +7,25 @@ use dunlin_gossip::model::{Mode, ReplicaKey, Service, ServiceKey, ServiceName, S
 use super::Broken;
 use crate::inside;
 use crate::operator::stack;
+use crate::truth::Run;
 use crate::workload::Behaviour;
 use crate::world::World;
 
 /// What the flock has agreed to run (P1 says that any node's word is everyone's).
-pub(super) fn wanted(world: &World) -> Vec<(ServiceKey, Arc<Service>)> {
-    let Some(node) = world.hosts.iter().find_map(|host| host.node.as_ref()) else { return Vec::new() };
+pub(crate) fn wanted(world: &World) -> Vec<(ServiceKey, Arc<Service>)> {
+    let Some(node) = world.judged().find_map(|host| host.node.as_ref()) else { return Vec::new() };
     let names = world.scenario.services.iter().filter_map(|line| ServiceName::new(&line.name).ok());
     let keys = names.map(|service| ServiceKey { stack: stack(), service });
     keys.filter_map(|key| inside::service(node, &key).map(|(_, service)| (key, service))).collect()
+}
+
+/// True if a service of this mode has this slot.
+pub(crate) const fn is_wanted(mode: Mode, slot: Slot) -> bool {
+    match (mode, slot) {
+        (Mode::Replicated(count), Slot::Number(n)) => n <= count,
+        (Mode::Global, Slot::Node(_)) => true,
+        _ => false,
+    }
 }
 
 /// Every wanted replica runs at its version and is ready, or there is no room for it anywhere.
@@ -23,16 +33,22 @@ pub(super) fn check(world: &World) -> Result<(), Broken> {
     for (service, specification) in wanted(world) {
         let behaviour = Behaviour::of(&specification.spec.workload);
         let Mode::Replicated(count) = specification.mode else { continue };
+        let replica = |n| ReplicaKey { service: service.clone(), slot: Slot::Number(n) };
+        let is_right = |run: &Run| run.version == behaviour.version && run.ready && world.answers_for(run.host);
+        // What runs is in the order of slots.
+        let running = world.truth.runs.range(replica(1)..).filter(|(_, runs)| runs.iter().any(is_right));
+        let mut running =
+            running.map(|(replica, _)| replica).take_while(|replica| replica.service == service).peekable();
         for n in 1..=count {
-            let replica = ReplicaKey { service: service.clone(), slot: Slot::Number(n) };
-            let runs = world.truth.runs.get(&replica);
-            if runs.is_some_and(|runs| runs.iter().any(|run| run.version == behaviour.version && run.ready)) {
+            while running.next_if(|other| other.slot < Slot::Number(n)).is_some() {}
+            if running.peek().is_some_and(|other| other.slot == Slot::Number(n)) {
                 continue;
             }
+            let replica = replica(n);
             let has_room = |host: &&crate::host::Host| {
                 host.is_up() && host.capacity.minus(&world.truth.used(host.no)).holds(&behaviour.reserve)
             };
-            if let Some(host) = world.hosts.iter().find(has_room) {
+            if let Some(host) = world.judged().find(has_room) {
                 let events = world.truth.last_events(&replica);
                 let version = behaviour.version;
                 let detail =

@@ -1,9 +1,13 @@
 //! The report as JSON. These field names are stable.
 
+use std::collections::BTreeMap;
+
+use dunlin_core::Counts;
 use serde::Serialize;
 
 use crate::invariant::Violation;
-use crate::measure::{Quantiles, Samples, Spread};
+use crate::measure::{Quantiles, Sample, Samples, Spread};
+use crate::truth::Figures;
 use crate::world::World;
 
 /// The outcome of one run.
@@ -47,6 +51,8 @@ pub struct Outcome {
     pub duplicate_s: Quantiles,
     /// How often a node held one down that was alive and in reach.
     pub false_positives: u64,
+    /// What faults did, by the word that scenario files use for them, and how often.
+    pub faults: BTreeMap<&'static str, u64>,
     /// Replicas that came to run on another node.
     pub moves: u64,
     /// Replicas that faults displaced.
@@ -55,6 +61,45 @@ pub struct Outcome {
     pub bytes_per_node_s: Spread,
     /// Packets and frames that a node sent in a second.
     pub messages_per_node_s: f64,
+    /// What all nodes put out together, over all their boots: `packets`, `frames`, `syncs`, `driver_commands`.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Every sample of the figures above, for whoever holds several runs together; not part of the document.
+    #[serde(skip)]
+    pub samples: Timed,
+}
+
+/// Samples of one run, figure by figure.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Timed {
+    /// Of `membership_converge_s`.
+    pub membership_converge: Vec<Sample>,
+    /// Of `detect_s`.
+    pub detect: Vec<Sample>,
+    /// Of `failover_s`.
+    pub failover: Vec<Sample>,
+    /// Of `state_converge_s`.
+    pub state_converge: Vec<Sample>,
+    /// Of `deploy_s`.
+    pub deploy: Vec<Sample>,
+    /// Of `dns_stale_s`.
+    pub dns_stale: Vec<Sample>,
+    /// Of `duplicate_s`.
+    pub duplicate: Vec<Sample>,
+}
+
+impl Timed {
+    fn of(figures: &Figures) -> Self {
+        Self {
+            membership_converge: figures.membership_converge.timed(),
+            detect: figures.detect.timed(),
+            failover: figures.failover.timed(),
+            state_converge: figures.state_converge.timed(),
+            deploy: figures.deploy.timed(),
+            dns_stale: figures.dns_stale.timed(),
+            duplicate: figures.duplicate.timed(),
+        }
+    }
 }
 
 impl Outcome {
@@ -64,13 +109,16 @@ impl Outcome {
         let hosts = u32::try_from(world.hosts.len()).unwrap_or(u32::MAX);
         let simulated_s = crate::measure::seconds(world.now);
         let mut bytes = Samples::default();
-        let mut messages = 0;
+        let (mut messages, mut counts) = (0, Counts::default());
         for host in &world.hosts {
-            bytes.add((host.bytes_sent as f64 / simulated_s.max(1e-9)) as u64);
+            bytes.add(world.now, (host.bytes() as f64 / simulated_s.max(1e-9)) as u64);
             messages += host.messages_sent;
+            counts = counts.plus(&host.counts());
         }
         let replicas = world.wanted_replicas();
+        let faults = world.bites();
         let mut figures = world.truth.figures;
+        let samples = Timed::of(&figures);
         Self {
             scenario: world.scenario.name.clone(),
             nodes: hosts,
@@ -91,10 +139,13 @@ impl Outcome {
             dns_stale_s: figures.dns_stale.seconds(),
             duplicate_s: figures.duplicate.seconds(),
             false_positives: figures.false_positives,
+            faults,
             moves: figures.moves,
             moves_minimum: figures.moves_minimum,
             bytes_per_node_s: bytes.plain(),
             messages_per_node_s: messages as f64 / simulated_s.max(1e-9) / f64::from(hosts.max(1)),
+            counts,
+            samples,
         }
     }
 }

@@ -1,12 +1,30 @@
 //! Scenarios: hosts, faults over time, workload, and what to check, as data. The built-in ones are the files under
 //! `scenarios/`; the same files drive real agents in the parity tests.
 
+mod action;
+mod churn;
+mod decimal;
+mod limits;
+mod matrix;
+mod outages;
 mod parse;
+mod parse_action;
+mod write;
 mod yaml;
 
+use core::time::Duration;
+
+use dunlin_gossip::engine::Timing;
 use dunlin_gossip::model::Resources;
 
-pub use parse::parse;
+pub use action::{Action, Crash, Cut, DiskFate, Files, Spoil, Step, Target};
+pub use churn::{Churn, Source};
+pub use limits::Limits;
+pub use matrix::{Matrix, Unit};
+pub use outages::Outages;
+pub(crate) use parse::{ordinary, read_conditions, read_service, read_time};
+pub use parse::{parse, parse_with};
+pub(crate) use write::{conditions_text, service_line, time};
 
 use crate::net::Conditions;
 use crate::queue::Nanos;
@@ -17,10 +35,46 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("cold-start", include_str!("../../scenarios/cold-start.yaml")),
     ("steady", include_str!("../../scenarios/steady.yaml")),
     ("kill-one", include_str!("../../scenarios/kill-one.yaml")),
+    ("mass-deploy", include_str!("../../scenarios/mass-deploy.yaml")),
+    ("kill-often", include_str!("../../scenarios/kill-often.yaml")),
     ("partition-heal", include_str!("../../scenarios/partition-heal.yaml")),
     ("lossy", include_str!("../../scenarios/lossy.yaml")),
     ("stale-disk", include_str!("../../scenarios/stale-disk.yaml")),
     ("conflicting-writes", include_str!("../../scenarios/conflicting-writes.yaml")),
+    ("tight", include_str!("../../scenarios/tight.yaml")),
+    ("removal", include_str!("../../scenarios/removal.yaml")),
+    ("blackout", include_str!("../../scenarios/blackout.yaml")),
+    ("agent-restarts", include_str!("../../scenarios/agent-restarts.yaml")),
+    ("crowded-starts", include_str!("../../scenarios/crowded-starts.yaml")),
+    ("late-joiners", include_str!("../../scenarios/late-joiners.yaml")),
+    ("skewed-writes", include_str!("../../scenarios/skewed-writes.yaml")),
+    ("rolling-deploys", include_str!("../../scenarios/rolling-deploys.yaml")),
+    ("over-the-hour", include_str!("../../scenarios/over-the-hour.yaml")),
+    ("old-agents", include_str!("../../scenarios/old-agents.yaml")),
+    ("crashing-partition", include_str!("../../scenarios/crashing-partition.yaml")),
+    ("squeeze", include_str!("../../scenarios/squeeze.yaml")),
+    ("half-return", include_str!("../../scenarios/half-return.yaml")),
+    ("hanging", include_str!("../../scenarios/hanging.yaml")),
+    ("lone-return", include_str!("../../scenarios/lone-return.yaml")),
+    ("slow-disk", include_str!("../../scenarios/slow-disk.yaml")),
+    ("kill-10pct", include_str!("../../scenarios/kill-10pct.yaml")),
+    ("zone-outage", include_str!("../../scenarios/zone-outage.yaml")),
+    ("asymmetric-partition", include_str!("../../scenarios/asymmetric-partition.yaml")),
+    ("flapping", include_str!("../../scenarios/flapping.yaml")),
+    ("flipping-host", include_str!("../../scenarios/flipping-host.yaml")),
+    ("rolling-restart", include_str!("../../scenarios/rolling-restart.yaml")),
+    ("clock-skew", include_str!("../../scenarios/clock-skew.yaml")),
+    ("bad-disks", include_str!("../../scenarios/bad-disks.yaml")),
+    ("slow-hosts", include_str!("../../scenarios/slow-hosts.yaml")),
+    ("year-off", include_str!("../../scenarios/year-off.yaml")),
+    ("long-away", include_str!("../../scenarios/long-away.yaml")),
+    ("year-of-churn", include_str!("../../scenarios/year-of-churn.yaml")),
+    ("black-hole", include_str!("../../scenarios/black-hole.yaml")),
+    ("flip-flop", include_str!("../../scenarios/flip-flop.yaml")),
+    ("one-way", include_str!("../../scenarios/one-way.yaml")),
+    ("lossy-host", include_str!("../../scenarios/lossy-host.yaml")),
+    ("stalled-accusers", include_str!("../../scenarios/stalled-accusers.yaml")),
+    ("churn-trace", include_str!("../../scenarios/churn-trace.yaml")),
 ];
 
 /// Names of the built-in scenarios.
@@ -45,22 +99,61 @@ pub struct Scenario {
     pub hosts: u32,
     /// How they begin.
     pub start: Start,
+    /// So many zones, over which the hosts are dealt in turn; one if there are none.
+    pub zones: Zones,
     /// What each of them has.
     pub capacity: Resources,
     /// Wall clocks are off by up to so much, either way.
     pub skew_ms: u64,
     /// Clocks run fast or slow by up to so many millionths.
     pub drift_ppm: u64,
+    /// After so long of most nodes' running time, a node that is away is forgotten; none: after a month.
+    pub forget: Option<Nanos>,
     /// The network at the beginning.
     pub network: Conditions,
     /// The services of the one stack that it deploys.
     pub services: Vec<ServiceLine>,
     /// What happens when, ascending.
     pub timeline: Vec<Step>,
+    /// Hosts that go and come back besides.
+    pub churn: Option<Churn>,
     /// After the last fault and write everything must be settled within this time.
     pub settle: Nanos,
+    /// What its figures may come to.
+    pub limits: Limits,
     /// How long it runs.
     pub end: Nanos,
+    /// True if faults were drawn and may have met nothing. In a scenario written by hand, one that does not bite is a fault
+    /// of the scenario.
+    pub may_miss: bool,
+    /// What a run of it has shown, in a file that was written to be replayed.
+    pub recorded: Option<Recorded>,
+}
+
+/// Zones.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Zones {
+    /// How many.
+    pub count: u32,
+    /// One-way latencies between them, as in [`Conditions::latency`]; inside they are the network's. Empty: the same.
+    pub latency: Vec<u64>,
+}
+
+impl Default for Zones {
+    fn default() -> Self {
+        Self { count: 1, latency: Vec::new() }
+    }
+}
+
+/// What a run has shown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recorded {
+    /// Its seed.
+    pub seed: u64,
+    /// The hash of its trace.
+    pub trace_hash: String,
+    /// The promises that it broke.
+    pub breaks: Vec<String>,
 }
 
 /// How the hosts begin.
@@ -71,6 +164,8 @@ pub enum Start {
     /// They have been running for long: each holds every other alive, and its header. Their agents take over from earlier
     /// ones of the same boot; links are the first thing that they make.
     Joined,
+    /// The same, and the stack was deployed long ago: all its replicas run, and everybody knows where.
+    Running,
     /// One begins; the others are admitted by it, one after the other, within this time.
     Cold {
         /// From the first to the last admission.
@@ -112,83 +207,25 @@ impl Count {
     }
 }
 
-/// One line of the timeline.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Step {
-    /// When.
-    pub at: Nanos,
-    /// What.
-    pub action: Action,
-}
-
-/// What happens.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// All services are deployed at one node.
-    Deploy,
-    /// So many operators deploy different versions at different nodes at the same moment.
-    Conflict {
-        /// How many.
-        writers: u32,
-    },
-    /// A service gets another number of replicas.
-    Scale {
-        /// Which.
-        service: String,
-        /// How many.
-        replicas: Count,
-    },
-    /// The stack is removed.
-    Remove,
-    /// Agents die; their hosts and workloads live on.
-    CrashAgents(Count),
-    /// Hosts die with everything on them.
-    CrashHosts(Count),
-    /// Whatever is dead starts again.
-    Restart(DiskFate),
-    /// Images of the disks are taken, for `restart: old-disk`; the same hosts are the first to crash.
-    SaveDisks(Count),
-    /// Agents stand still for a time.
-    Pause {
-        /// How many.
-        hosts: Count,
-        /// How long.
-        time: Nanos,
-    },
-    /// So many hosts are cut off from the others.
-    Partition(Count),
-    /// Nothing gets out of so many hosts.
-    Mute(Count),
-    /// The network is whole again.
-    Heal,
-    /// The network's conditions change.
-    Network(Conditions),
-    /// So many processes are killed.
-    KillProcesses(Count),
-}
-
-/// What a host finds on its disk when it starts again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DiskFate {
-    /// What was safe.
-    Kept,
-    /// What was there when the images were taken.
-    Old,
-    /// The same, and its wall clock is behind by two minutes, as on a restored machine without a time server.
-    OldAndSlow,
-}
-
 impl Scenario {
+    /// How long things take in the cores.
+    pub(crate) fn timing(&self) -> Timing {
+        let usual = Timing::default();
+        let Some(forget) = self.forget.map(Duration::from_nanos) else { return usual };
+        // Hours are looked at often enough for the counts of who is away.
+        Timing { forget, hours_period: usual.hours_period.min(forget / 8), ..usual }
+    }
+
     /// The moment from which on nothing disturbs any more.
     #[must_use]
     pub fn quiet_from(&self) -> Nanos {
-        let end_of = |step: &Step| match step.action {
-            Action::Pause { time, .. } => step.at + time,
-            _ => step.at,
-        };
-        let steps = self.timeline.iter().map(end_of).max().unwrap_or(0);
+        // In the calm what still went on has ended.
+        let calm = self.timeline.iter().find(|step| matches!(step.action, Action::Calm { .. })).map(|step| step.at);
+        let end_of = |step: &Step| (step.at + step.action.lasts()).min(calm.unwrap_or(Nanos::MAX));
+        let churn = self.churn.as_ref().map_or(0, |churn| churn.to.min(calm.unwrap_or(Nanos::MAX)));
+        let steps = self.timeline.iter().map(end_of).max().unwrap_or(0).max(churn);
         match self.start {
-            Start::Warm | Start::Joined => steps,
+            Start::Warm | Start::Joined | Start::Running => steps,
             Start::Cold { within } => steps.max(within),
         }
     }

@@ -8,9 +8,13 @@ use saphyr::{LoadableYamlNode as _, MarkedYaml, Scalar, YamlData};
 use super::Count;
 use crate::queue::{MS, Nanos, SECOND};
 
+/// Finds a file that a scenario names: under which path, and what it says.
+pub(super) type Reader<'a> = &'a dyn Fn(&str) -> Result<(String, String), String>;
+
 /// One value and where it stands.
 pub(super) struct Value<'a> {
     file: &'a str,
+    reader: Reader<'a>,
     key: String,
     node: MarkedYaml<'a>,
 }
@@ -24,13 +28,26 @@ pub(super) struct Map<'a> {
 }
 
 /// The file's only document, as a mapping.
-pub(super) fn document<'a>(file: &'a str, text: &'a str) -> Result<Map<'a>, String> {
+pub(super) fn document<'a>(file: &'a str, text: &'a str, reader: Reader<'a>) -> Result<Map<'a>, String> {
     let mut documents = MarkedYaml::load_from_str(text)
         .map_err(|e| format!("{file}:{}: this is not YAML: {}", e.marker().line(), e.info()))?;
     let node = documents.pop().filter(|_| documents.is_empty());
     let node =
         node.ok_or_else(|| format!("{file}:1: a scenario is one YAML document with keys like name, hosts, timeline"))?;
-    Value { file, key: String::new(), node }.map()
+    Value { file, reader, key: String::new(), node }.map()
+}
+
+/// For texts that stand alone.
+pub(super) fn no_files(name: &str) -> Result<(String, String), String> {
+    Err(format!("{name}: no file can be named here; name it in a scenario file"))
+}
+
+/// A text that is one value.
+pub(super) fn value<'a>(place: &'a str, text: &'a str) -> Result<Value<'a>, String> {
+    let mut documents = MarkedYaml::load_from_str(text).map_err(|e| format!("{place}: {text}: {}", e.info()))?;
+    let node =
+        documents.pop().filter(|_| documents.is_empty()).ok_or_else(|| format!("{place}: {text:?} says nothing"))?;
+    Ok(Value { file: place, reader: &no_files, key: text.to_owned(), node })
 }
 
 impl<'a> Value<'a> {
@@ -46,27 +63,36 @@ impl<'a> Value<'a> {
     pub(super) fn map(self) -> Result<Map<'a>, String> {
         let line = self.line();
         let refusal = self.refuse("must be a mapping of keys to values");
-        let Self { file, key, node } = self;
+        let Self { file, reader, key, node } = self;
         let YamlData::Mapping(mapping) = node.data else { return Err(refusal) };
         let mut entries = BTreeMap::new();
         for (name, node) in mapping {
             let Some(text) = scalar_text(&name) else { return Err(refusal) };
             let path = if key.is_empty() { text.clone() } else { format!("{key}.{text}") };
-            entries.insert(text, Value { file, key: path, node });
+            entries.insert(text, Value { file, reader, key: path, node });
         }
         Ok(Map { file, key, line, entries })
     }
 
+    /// The values of a list.
+    pub(super) fn items(&self) -> Result<Vec<Self>, String> {
+        Self { file: self.file, reader: self.reader, key: self.key.clone(), node: self.node.clone() }.list()
+    }
+
     pub(super) fn list(self) -> Result<Vec<Self>, String> {
         let refusal = self.refuse("must be a list");
-        let Self { file, key, node } = self;
+        let Self { file, reader, key, node } = self;
         let YamlData::Sequence(items) = node.data else { return Err(refusal) };
-        let place = |(index, node)| Self { file, key: format!("{key}[{index}]"), node };
+        let place = |(index, node)| Self { file, reader, key: format!("{key}[{index}]"), node };
         Ok(items.into_iter().enumerate().map(place).collect())
     }
 
     pub(super) fn is_list(&self) -> bool {
         matches!(self.node.data, YamlData::Sequence(_))
+    }
+
+    pub(super) fn is_map(&self) -> bool {
+        matches!(self.node.data, YamlData::Mapping(_))
     }
 
     pub(super) fn is_null(&self) -> bool {
@@ -77,6 +103,11 @@ impl<'a> Value<'a> {
         scalar_text(&self.node).ok_or_else(|| self.refuse("must be a single value"))
     }
 
+    /// The file that this value names: under which path it was found, and what it says.
+    pub(super) fn file(&self) -> Result<(String, String), String> {
+        (self.reader)(&self.text()?).map_err(|why| self.refuse(&why))
+    }
+
     pub(super) fn number(&self) -> Result<u64, String> {
         self.text()?.parse().map_err(|_| self.refuse("must be a whole number"))
     }
@@ -84,28 +115,51 @@ impl<'a> Value<'a> {
     /// `200us`, `5ms`, `3s`, `2m`.
     pub(super) fn time(&self) -> Result<Nanos, String> {
         let text = self.text()?;
-        let units = [("us", 1_000), ("ms", MS), ("s", SECOND), ("m", 60 * SECOND)];
-        let parsed = units.iter().find_map(|(unit, nanos)| {
-            let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-            number.checked_mul(*nanos)
-        });
+        let parsed = parse_time(&text);
         parsed.ok_or_else(|| self.refuse("must be a time such as 200us, 5ms, 3s or 2m"))
+    }
+
+    /// A time, and whether it lies ahead: `2s`, `-2s`.
+    pub(super) fn signed_time(&self) -> Result<(bool, Nanos), String> {
+        let text = self.text()?;
+        let (ahead, amount) = text.strip_prefix('-').map_or((true, text.as_str()), |rest| (false, rest));
+        parse_time(amount)
+            .map(|time| (ahead, time))
+            .ok_or_else(|| self.refuse("must be a time such as 5ms or 3s, or -3s for backwards"))
+    }
+
+    /// `true` or `false`.
+    pub(super) fn yes_or_no(&self) -> Result<bool, String> {
+        match self.node.data {
+            YamlData::Value(Scalar::Boolean(yes)) => Ok(yes),
+            _ => Err(self.refuse("must be true or false")),
+        }
+    }
+
+    /// `100KiB/s`, `1MiB/s`, in bytes a second.
+    pub(super) fn rate(&self) -> Result<u64, String> {
+        let text = self.text()?;
+        let parsed = [("KiB/s", 10), ("MiB/s", 20), ("GiB/s", 30)].iter().find_map(|(unit, shift)| {
+            let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+            number.checked_mul(1 << shift)
+        });
+        parsed.ok_or_else(|| self.refuse("must be a rate such as 100KiB/s or 1MiB/s; 0KiB/s for no bound"))
     }
 
     /// `5%` or `0.5%`.
     pub(super) fn ratio(&self) -> Result<Ratio, String> {
         let refusal = || self.refuse("must be a share such as 5% or 0.5%, at most 100%");
         let text = self.text()?;
-        let (whole, part) = text
-            .strip_suffix('%')
-            .ok_or_else(refusal)?
-            .split_once('.')
-            .unwrap_or_else(|| (text.trim_end_matches('%'), "0"));
-        let den = 10_u32.checked_pow(u32::try_from(part.len()).map_err(|_| refusal())?).ok_or_else(refusal)?;
+        let digits = text.strip_suffix('%').ok_or_else(refusal)?;
+        let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+        let scale = u32::try_from(part.len()).ok().and_then(|len| 10_u32.checked_pow(len)).ok_or_else(refusal)?;
         let whole: u32 = whole.parse().map_err(|_| refusal())?;
-        let part: u32 = part.parse().map_err(|_| refusal())?;
-        let num = whole.checked_mul(den).and_then(|n| n.checked_add(part)).ok_or_else(refusal)?;
-        let den = den.checked_mul(100).filter(|den| num <= *den).ok_or_else(refusal)?;
+        let part: u32 = if part.is_empty() { 0 } else { part.parse().map_err(|_| refusal())? };
+        let num = whole.checked_mul(scale).and_then(|n| n.checked_add(part)).ok_or_else(refusal)?;
+        let den = scale.checked_mul(100).filter(|den| num <= *den).ok_or_else(refusal)?;
+        if num == 0 {
+            return Ok(Ratio::ZERO);
+        }
         Ok(Ratio::new(num, den))
     }
 
@@ -131,6 +185,14 @@ impl<'a> Value<'a> {
         });
         parsed.ok_or_else(|| self.refuse("must be an amount such as 64MiB or 2GiB"))
     }
+}
+
+fn parse_time(text: &str) -> Option<Nanos> {
+    let units = [("us", 1_000), ("ms", MS), ("s", SECOND), ("m", 60 * SECOND)];
+    units.iter().find_map(|(unit, nanos)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(*nanos)
+    })
 }
 
 fn scalar_text(node: &MarkedYaml<'_>) -> Option<String> {

@@ -3,6 +3,7 @@
 //! Tests of every package use it, so it depends on none of them.
 
 pub mod engine;
+pub mod wait;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;

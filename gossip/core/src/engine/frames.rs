@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 
 use super::{ActiveWalk, Catching, Gossip, Origin};
-use crate::face::{Frame, FrameClass, GossipEvent, GossipOutputs, LinkId, NoticeLevel, PersistOp};
+use crate::canary::{Bug, planted};
+use crate::face::{Frame, FrameClass, GossipEvent, GossipOutputs, LinkId, NoticeLevel, PersistOp, REMOVED};
 use crate::hash::hash64;
 use crate::hlc::Hlc;
 use crate::id::{Generation, NodeId};
@@ -11,7 +12,7 @@ use crate::limits::{MAX_FRAME, MAX_LINK_QUEUE};
 use crate::state::walk::{self, Walk};
 use crate::time::{Duration, Wall};
 use crate::wire::message::{Head, Hello, chunks, frame, open, record_at, with_records};
-use crate::wire::{Class, Kind, Record, RecordId};
+use crate::wire::{Record, RecordId};
 
 use super::writes::Waiting;
 
@@ -64,6 +65,7 @@ impl Gossip {
     pub(super) fn frame_in(&mut self, link: LinkId, frame: Frame) {
         let Some(peer) = self.links.get(link).map(|link| link.peer) else { return };
         self.membership.contact(self.now, peer);
+        self.heard = self.now;
         match open(frame.bytes()) {
             Ok((head, at)) => {
                 debug_assert!(says_what_it_holds(&frame, at), "a frame's records are those of its bytes");
@@ -138,9 +140,20 @@ impl Gossip {
 
     /// What a frame means, after its records are merged.
     fn frame_end(&mut self, wall: Wall, link: LinkId, head: Head, out: &mut GossipOutputs) {
-        let Some(peer) = self.links.get(link).map(|link| link.peer) else { return };
+        let Some((peer, greeted)) = self.links.get(link).map(|link| (link.peer, link.generation.is_some())) else {
+            return;
+        };
+        // Who has not greeted, or was not admitted when it did, gets no answer to anything else.
+        if !greeted && !matches!(head, Head::Hello(_) | Head::LeftBehind(_) | Head::Goodbye) {
+            return;
+        }
         match head {
             Head::Hello(hello) => self.hello(wall, link, peer, hello, out),
+            Head::LeftBehind(proof) => {
+                if Record::read(&proof).is_ok_and(|proof| self.state.is_left_behind_by(&proof)) {
+                    self.left_behind(out);
+                }
+            }
             Head::Push(want) => {
                 if let Some(hlc) = want {
                     self.acknowledge(link, hlc, out);
@@ -156,7 +169,7 @@ impl Gossip {
             Head::CopyPart(last) => self.copy_part(link, peer, last, out),
             Head::Members(lines) => {
                 out.cost += lines.len() as u64;
-                self.membership.learn(self.now, &lines);
+                self.membership.learn(self.now, peer, &lines);
                 self.member_events(out);
             }
             Head::Goodbye => self.membership.goodbye(self.now, peer),
@@ -172,8 +185,12 @@ impl Gossip {
     pub(super) fn link_up(&mut self, link: LinkId, peer: NodeId, inbound: bool, out: &mut GossipOutputs) {
         self.links.up(self.now, link, peer, inbound);
         self.tree.up(link, self.config.me > peer);
-        if peer == self.config.me || self.roster.is_removed(peer) {
-            self.links.hang_up(link, "the peer is not in the roster", out);
+        if peer == self.config.me {
+            self.links.hang_up(link, "a node has no link with itself", out);
+            return;
+        }
+        if self.roster.is_removed(peer) {
+            self.links.hang_up(link, REMOVED, out);
             return;
         }
         let known = self.state.generation_of(peer).max(self.membership.generation_of(peer));
@@ -201,7 +218,7 @@ impl Gossip {
         }
         if self.links.down(self.now, link, peer) && self.membership.is_member(peer) {
             // If its agent is gone, its host says so now rather than at the next probe.
-            self.membership.announce(self.now, peer);
+            self.membership.announce(peer);
         }
         self.trim_tree();
         self.ring_changed = true;
@@ -213,17 +230,11 @@ impl Gossip {
     }
 
     fn hello(&mut self, wall: Wall, link: LinkId, peer: NodeId, hello: Hello, out: &mut GossipOutputs) {
-        if !self.roster.admits(peer) {
-            let admission = hello.admission.as_deref().and_then(|bytes| Record::read(bytes).ok());
-            if let Some(record) = admission.filter(|record| *record.id() == RecordId::roster(peer)) {
-                self.take(wall, record, Origin::Rider, out);
-            }
-        }
-        if !self.roster.admits(peer) {
-            self.links.hang_up(link, "the peer is not in the roster", out);
+        if !self.roster.admits(peer) && !self.introduced(wall, link, peer, &hello, out) {
             return;
         }
-        if let Some(newest) = hello.known.filter(|newest| *newest > self.generation) {
+        if let Some(newest) = hello.known.filter(|newest| *newest > self.generation && !planted(Bug::OldDiskUnnoticed))
+        {
             self.disk_is_old(newest, out);
             return;
         }
@@ -237,6 +248,7 @@ impl Gossip {
             link.empty = hello.empty;
         }
         self.upkeep_at = self.now;
+        self.tell_overtaken(out);
         if usize::try_from(hello.members).is_ok_and(|known| known < self.membership.alive()) {
             self.say(link, FrameClass::Control, frame(&Head::Members(self.membership.lines())));
         }
@@ -273,6 +285,7 @@ impl Gossip {
     pub(super) fn start_walk(&mut self, link: LinkId) {
         self.walk = Some(ActiveWalk { link, since: self.now });
         self.last_sync = Some(self.now);
+        self.syncs += 1;
         let first = Head::Walk(Vec::from([walk::start(&self.state)]));
         self.say(link, FrameClass::Sync, frame(&first));
     }
@@ -372,6 +385,11 @@ impl Gossip {
         }
         let text = alloc::format!("this node's disk is of boot {}, but it has booted as {newest}", self.generation);
         Self::notice(NoticeLevel::Warn, text, out);
+        self.start_anew(newest, out);
+    }
+
+    /// Drops what was replicated and has the shell begin anew above a boot.
+    pub(super) fn start_anew(&mut self, newest: Generation, out: &mut GossipOutputs) {
         self.flush_persist(out);
         let all = self.state.snapshot();
         let mine = |record: &Record| {
@@ -379,10 +397,7 @@ impl Gossip {
             author.is_some_and(|author| author.node == self.config.me && author.generation == self.generation)
         };
         // Who belongs never changes back, and without it nobody could be asked for the rest.
-        let facts = |record: &Record| {
-            record.id().class == Class::GrowOnly && matches!(record.id().kind, Kind::ROSTER | Kind::REMOVAL)
-        };
-        let dropped = all.records().filter(|record| !mine(record) && !facts(record));
+        let dropped = all.records().filter(|record| !mine(record) && !record.is_of_roster());
         let ops = dropped.map(|record| PersistOp::Delete { slot: record.slot() }).collect();
         let seq = self.persist(ops, out);
         self.waiting.push_back((seq, Waiting::Dropped(newest)));

@@ -5,6 +5,7 @@
 use alloc::vec::Vec;
 
 use super::{Gossip, Origin};
+use crate::canary::{Bug, planted};
 use crate::face::{GossipOutput, GossipOutputs};
 use crate::hash::hash64;
 use crate::id::NodeId;
@@ -68,6 +69,7 @@ impl Gossip {
             self.membership.set_offset(from, offset);
         }
         self.compare_root(opened.root);
+        self.heard = self.now;
         if opened.flags & LEAVING != 0 {
             self.membership.goodbye(self.now, from);
             return;
@@ -89,10 +91,17 @@ impl Gossip {
 
     /// Notes whether a peer holds something else than we do.
     fn compare_root(&mut self, root: u64) {
-        if root == self.state.sync_root() {
-            self.differs = None;
+        if planted(Bug::SyncSkipped) {
             return;
         }
+        if root == self.state.sync_root() {
+            // Who agrees with us says nothing of the others: two halves of a flock can each agree among themselves.
+            if self.differed_at + self.config.timing.settle <= self.now {
+                self.differs = None;
+            }
+            return;
+        }
+        self.differed_at = self.now;
         if self.differs.is_none() {
             self.differs = Some(self.now);
             self.upkeep_at = self.upkeep_at.min(self.next_sync(self.now));

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::{Catching, FULL_MESH, Gossip};
 use crate::face::{GossipOutputs, LinkId, MemberState};
-use crate::hash::hash64;
+use crate::hlc::Hlc;
 use crate::id::NodeId;
 use crate::spread::links::Link;
 use crate::time::{Duration, Instant, Wall};
@@ -14,15 +14,19 @@ use crate::time::{Duration, Instant, Wall};
 pub(super) const OUTGOING: usize = 4;
 /// How long a booted node without a link tries others before its seeds.
 const SEED_PATIENCE: Duration = Duration::from_secs(1);
-/// Between two looks at the hours. Collection moves by hours, so that this is soon enough; each node looks at a moment of
-/// its own, so that a large flock's publications do not come all at once.
-pub(super) const HOURS_PERIOD: Duration = Duration::from_secs(600);
 /// Upkeep comes at least this often.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(2);
 /// A push that nobody acknowledged for so long says nothing about the way.
 const UNANSWERED: Duration = Duration::from_secs(10);
 /// Between two looks for somebody to catch up with.
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(250);
+/// Between two dials of members that are down and never spoke to this boot.
+const UNHEARD_PAUSE: Duration = Duration::from_secs(10);
+/// In one of so many rounds, members that are down are dialled even though they spoke to this boot.
+const HEARD_ROUND: u32 = 6;
+/// Dials at once for writers, and the pause before the next ones.
+const SOUGHT_AT_ONCE: usize = 32;
+const SOUGHT_PAUSE: Duration = Duration::from_millis(50);
 /// A walk or copy of which nothing was heard for so long is given up.
 const GIVE_UP: Duration = Duration::from_secs(15);
 
@@ -34,11 +38,13 @@ impl Gossip {
         self.pushed.retain(|_, at| *at + UNANSWERED > self.now);
         if !self.leaving {
             self.dial(out);
+            self.dial_unheard(out);
         }
         self.wait_no_longer(out);
         self.sync();
+        self.tell_overtaken(out);
         if self.hours_at <= self.now {
-            self.hours_at = self.now + HOURS_PERIOD;
+            self.hours_at = self.now + self.config.timing.hours_period;
             self.hours(wall, out);
         }
     }
@@ -62,10 +68,62 @@ impl Gossip {
                 let Some(node) = self.next_neighbour() else { break };
                 self.links.start_dial(now, node, out);
             }
+            self.dial_sought(out);
         }
         let wanted = |node| self.membership.state(node).is_some_and(|state| self.is_worth_a_dial(state));
         if let Some(at) = self.links.next_dial(now, wanted) {
             self.remind(at);
+        }
+    }
+
+    /// Wants links to so many peers, alive ones, until it is told otherwise: writers wait for the acknowledgements of as many,
+    /// and these come over links alone. What was written of late, and what is awaited since this stamp, goes down a link as it
+    /// comes up.
+    pub fn await_copies(&mut self, now: Instant, count: usize, oldest: Option<Hlc>) {
+        self.awaited = oldest;
+        if count == self.sought {
+            return;
+        }
+        if count < self.sought {
+            // What is too many then goes with the next look at the ring.
+            self.ring_changed = true;
+        }
+        self.sought = count;
+        self.upkeep_at = self.upkeep_at.min(now.max(self.now));
+    }
+
+    fn dial_sought(&mut self, out: &mut GossipOutputs) {
+        let lacking = self.sought.saturating_sub(self.links.reaching(self.now));
+        for _ in 0..lacking.min(SOUGHT_AT_ONCE) {
+            let Some(node) = self.next_neighbour() else { return };
+            self.links.start_dial(self.now, node, out);
+        }
+        if lacking > 0 {
+            self.remind(self.now + SOUGHT_PAUSE);
+        }
+    }
+
+    /// Dials a member that is down and never spoke to this boot, one after the other; several at once if we are alone. It may
+    /// not know that we belong: who admitted us may be gone, and the record of it with him. Then it takes no packet of ours,
+    /// and only a greeting tells it. Now and then those that did speak are dialled too: they may have forgotten us meanwhile.
+    fn dial_unheard(&mut self, out: &mut GossipOutputs) {
+        if self.unheard_at > self.now || self.catching != Catching::Done {
+            return;
+        }
+        let (pause, most) = if self.membership.alive() == 1 { (UPKEEP_PERIOD, OUTGOING) } else { (UNHEARD_PAUSE, 1) };
+        self.unheard_at = self.now + pause;
+        self.unheard_round = self.unheard_round.wrapping_add(1);
+        let all = self.unheard_round.is_multiple_of(HEARD_ROUND);
+        let open = |(node, state): (NodeId, MemberState)| {
+            let is_silent = state == MemberState::Down && (all || !self.membership.is_heard(node));
+            (is_silent && !self.links.is_settled(self.now, node)).then_some(node)
+        };
+        let mut open: Vec<NodeId> = self.membership.others().filter_map(open).collect();
+        let begin = open.partition_point(|node| *node <= self.unheard);
+        open.rotate_left(begin);
+        for node in open.into_iter().take(most) {
+            self.unheard = node;
+            self.links.start_dial(self.now, node, out);
         }
     }
 
@@ -79,19 +137,16 @@ impl Gossip {
         if self.links.has(successor) {
             self.ring_changed = false;
             let busy = self.walk.map(|walk| walk.link);
-            self.links.trim(successor, OUTGOING, busy, out);
+            self.links.trim(successor, OUTGOING.max(self.sought), busy, out);
             self.trim_tree();
         } else if !self.links.is_settled(self.now, successor) {
             self.links.start_dial(self.now, successor, out);
         }
     }
 
-    /// The next one alive on the ring of hashes; the distance wraps, which is what makes it a ring.
+    /// The next one alive on the ring of hashes.
     fn successor(&self) -> Option<NodeId> {
-        let place = |node: NodeId| hash64(&node.0);
-        let own = place(self.config.me);
-        let alive = self.membership.others().filter(|(_, state)| self.is_worth_a_dial(*state));
-        alive.map(|(node, _)| node).min_by_key(|node| place(*node).wrapping_sub(own))
+        self.membership.successor(|state| self.is_worth_a_dial(state))
     }
 
     /// Suspects are tried while we know of nobody better; the down announce themselves when they are back.
@@ -172,6 +227,11 @@ impl Gossip {
             self.remind(due);
             return;
         }
+        // What differed for a moment only has come on its way since.
+        if self.differed_at < seen + timing.settle / 2 {
+            self.differs = None;
+            return;
+        }
         let links: Vec<LinkId> = self.links.greeted().map(|(id, _)| id).collect();
         if let Some(link) = self.rng.pick(&links).copied() {
             self.differs = None;
@@ -190,7 +250,8 @@ impl Gossip {
         if let Some(record) = self.state.settle() {
             self.persist_own(Vec::from([record]), None, out);
         }
-        let ops = self.state.collect(self.now);
-        self.persist_soon(ops, self.now);
+        self.miss(wall, out);
+        let collected = self.state.collect(self.now);
+        self.let_go(collected, out);
     }
 }

@@ -5,19 +5,23 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::{Gossip, Origin};
+use crate::canary::{Bug, planted};
 use crate::face::{FrameClass, GossipEvent, GossipOutputs, LinkId, NoticeLevel, PersistOp, PersistSeq};
 use crate::hlc::Hlc;
 use crate::limits::{MAX_BATCH, MAX_CLOCK_AHEAD, MAX_KEY, MAX_RECORD};
+use crate::model::Asker;
 use crate::time::{Duration, Wall};
 use crate::wire::message::{Head, frame};
-use crate::wire::{Record, RecordId};
+use crate::wire::{Kind, Record, RecordId};
 
 /// Own batches that a link which comes up may still be missing.
 const MAX_RECENT: usize = 16;
+/// The same of batches for whose acknowledgements somebody waits.
+const MAX_AWAITED: usize = 64;
 /// How long a batch counts as recent.
 const RECENT: Duration = Duration::from_secs(30);
-/// What an envelope adds to key and payload at most, a context of many authors included.
-const ENVELOPE_ROOM: usize = 8 * 1_024;
+/// What an envelope adds to key and payload at most, a context of a thousand authors included.
+const ENVELOPE_ROOM: usize = 32 * 1_024;
 
 /// What happens once a persist request is confirmed.
 #[derive(Debug)]
@@ -86,7 +90,7 @@ impl fmt::Display for WriteError {
 impl core::error::Error for WriteError {}
 
 impl Gossip {
-    /// Writes a batch of desired state: one stamp, one commit, one acknowledgement (`Durable`, then `Stored` by peers).
+    /// Writes a batch of desired state for somebody: one stamp, one commit, one acknowledgement (`Durable`, then `Stored` by peers).
     ///
     /// # Errors
     /// [`WriteError`]; nothing has changed then.
@@ -94,12 +98,13 @@ impl Gossip {
         &mut self,
         now: crate::time::Instant,
         wall: Wall,
+        asker: &Asker,
         writes: Vec<(RecordId, Option<Vec<u8>>)>,
         out: &mut GossipOutputs,
     ) -> Result<(Hlc, PersistSeq), WriteError> {
         self.now = now.max(self.now);
         self.admissible(&writes)?;
-        let (hlc, records) = self.state.stage_desired(wall, &writes);
+        let (hlc, records) = self.state.stage_desired(wall, asker, &writes);
         Ok((hlc, self.persist_own(records, Some(hlc), out)))
     }
 
@@ -164,7 +169,7 @@ impl Gossip {
         for id in self.links.ids() {
             self.links.queue(id, FrameClass::Control, goodbye.clone());
         }
-        self.membership.leave(self.now);
+        self.membership.leave();
         self.post(wall, out);
         self.links.pump(out);
     }
@@ -179,8 +184,12 @@ impl Gossip {
         self.flush_persist(out);
         out.cost += 5 * records.len() as u64;
         let put = |record: &Record| PersistOp::Put { slot: record.slot(), bytes: record.bytes().clone() };
-        let ops = records.iter().map(put).collect();
+        let journaled = |r: &&Record| r.id().kind != Kind::ALLOCATION || !planted(Bug::ClaimsUnjournaled);
+        let ops = records.iter().filter(journaled).map(put).collect();
         let seq = self.persist(ops, out);
+        for record in records.iter().filter(|_| planted(Bug::ToldBeforeDisk)) {
+            self.take(Wall(0), record.clone(), Origin::Own(hlc), out);
+        }
         self.waiting.push_back((seq, Waiting::Own(records, hlc)));
         seq
     }
@@ -196,6 +205,9 @@ impl Gossip {
 
     /// A peer shall be told once everything merged so far is on disk.
     pub(super) fn acknowledge(&mut self, link: LinkId, hlc: Hlc, out: &mut GossipOutputs) {
+        if planted(Bug::StoredBeforeDisk) {
+            return self.tell_stored(link, hlc);
+        }
         self.flush_persist(out);
         let pending = self.waiting.back().map(|(seq, _)| *seq);
         if pending.is_none() && self.confirmed >= self.persist_seq {
@@ -228,7 +240,17 @@ impl Gossip {
                 Waiting::Dropped(newest) => out.event(GossipEvent::DiskIsOld { newest }),
             }
         }
-        while self.recent.len() > MAX_RECENT || self.recent.front().is_some_and(|(at, ..)| *at + RECENT < self.now) {
+        self.forget_recent();
+    }
+
+    /// Forgets own batches that are neither of late nor waited for.
+    fn forget_recent(&mut self) {
+        while let Some((at, hlc, _)) = self.recent.front() {
+            let is_old = self.recent.len() > MAX_RECENT || *at + RECENT < self.now;
+            let is_awaited = self.awaited.is_some_and(|oldest| *hlc >= oldest) && self.recent.len() <= MAX_AWAITED;
+            if !is_old || is_awaited {
+                return;
+            }
             self.recent.pop_front();
         }
     }

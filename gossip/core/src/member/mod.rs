@@ -1,41 +1,54 @@
-//! Who is alive: stock foca 2.0.0, wrapped.
+//! Who is alive: SWIM (Das et al., 2002) with Lifeguard (Dadgar et al., 2018), as a pure state machine.
 //!
-//! The wrapper adds what foca lacks and guards what it does wrong, and leaves the protocol alone:
-//! - **Roster.** Only rostered nodes are members. Updates about others are cut out of a packet before foca sees it, since
-//!   their packets could not be answered and foca would take that for death.
-//! - **Suspicion** is told (foca has no such notification): whatever may have changed a member is looked up in foca, the
-//!   only truth, and compared with what was told last.
-//! - **Refusal.** A refusing host makes its member suspect at once and down after the restart window.
-//! - **The guard.** foca sends `TurnUndead` to members that have refuted already, which makes healthy nodes renew their
-//!   identity under loss. It goes out only to an identity that is down in foca's own book.
-//! - **Buddy.** Each packet to a suspect tells it so; foca alone leaves that to the luck of the update queue.
-//! - **Healing.** Members that are not heard are tried again at a low rate, for ever.
+//! - `identity` and `message`: who speaks, and the bytes of a packet. `book`: what we hold of whom, and which claim is newer.
+//! - `judge`: what a claim changes. `suspicion`: how long a suspect has. `rumours`: what is to be told on.
+//! - `swim`: packets. `clock`: probes and timers. `probe`, `health`: whether it is we who are not well.
+//! - `lines`: whole books.
+//!
+//! What a member is told of is bounded by the roster: claims about strangers are dropped. A claim costs one look into the
+//! table, a probe or a random pick a few; nothing goes through all members but what happens once in a boot or when we hear
+//! nobody at all.
 //!
 //! Never: a clock, an address, a decision about records.
 
+mod book;
+mod clock;
+mod health;
 mod identity;
-mod runtime;
+mod judge;
+mod lines;
+mod message;
+mod probe;
+mod rumours;
+mod suspicion;
 mod swim;
+#[cfg(test)]
+mod tests;
+mod timers;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use foca::{Foca, Member, NoCustomBroadcast, State};
-use rand_chacha::ChaCha8Rng;
+use book::{Book, Peer, Strides};
+use health::Health;
+use identity::{Boot, SwimId};
+pub(crate) use lines::MemberLine;
+use message::Line;
+use probe::{Debts, Probe, Recent};
+use rumours::Rumours;
+use suspicion::Suspicion;
+use timers::{Due, Slot, Timers};
 
-pub(crate) use identity::SwimId;
-use identity::{BOOT_LEN, ID_LEN, MEMBER_LEN, SwimCodec, TAG_AT, state_byte, state_of, tag, tail_len};
-use runtime::{Due, Effects, Note, Timers};
-pub(crate) use swim::MemberLine;
-
+use crate::canary::{Bug, planted};
 use crate::engine::Timing;
 use crate::face::{MemberReason, MemberState};
+use crate::hash::hash64;
 use crate::id::{Generation, NodeId};
 use crate::rng::{Rng, Seed};
 use crate::time::{Duration, Instant};
 
-/// The incarnation under which a member that left is down; foca never lets a living one reach it.
+/// The incarnation under which a member that left is down; no living one reaches it.
 const LEFT: u16 = u16::MAX;
 
 /// A packet to send, without trailer.
@@ -55,147 +68,175 @@ pub(crate) struct Outbox {
     pub(crate) events: Vec<(NodeId, MemberState, MemberReason)>,
 }
 
-/// What we know of one rostered node.
-#[derive(Clone, Debug)]
-struct Peer {
-    node: NodeId,
-    state: MemberState,
-    /// None until first heard of.
-    id: Option<SwimId>,
-    incarnation: u16,
-    /// Its last authentic packet or frame in this boot.
-    heard: Option<Instant>,
-    /// When its host refused; the restart window counts from here.
-    refused: Option<Instant>,
-    /// Since when it is suspect for no better reason than that somebody called it down.
-    doubted: Option<Instant>,
-    /// Its wall clock minus ours, in milliseconds, as of its last packet.
-    offset: Option<i64>,
-}
-
 /// Membership of one node in one boot.
 pub(crate) struct Membership {
     me: NodeId,
-    foca: Foca<SwimId, SwimCodec, ChaCha8Rng, NoCustomBroadcast>,
+    boot: Boot,
+    incarnation: u16,
     timing: Timing,
     rng: Rng,
     timers: Timers,
-    effects: Effects,
-    /// By short id, which is how foca knows them.
-    peers: BTreeMap<u64, Peer>,
+    book: Book,
     /// Alive members other than us.
     alive: usize,
-    gossip_due: bool,
-    touched: Vec<u64>,
-    scratch: Vec<u8>,
-    transmissions: u8,
+    /// The others.
+    lost: BTreeSet<u64>,
+    suspicions: BTreeMap<u64, Suspicion>,
+    /// Whose hosts refused, and when; their restart windows count from there.
+    refusals: BTreeMap<u64, Instant>,
+    rumours: Rumours,
+    strides: Strides,
+    probe_number: u8,
+    /// The probe that is under way.
+    probe: Option<Probe>,
+    /// The one before, if it failed and witnesses are missing: they may be late.
+    unproven: Option<Probe>,
+    health: Health,
+    debts: Debts,
+    recent: Recent,
+    /// When anybody spoke last.
+    heard_any: Instant,
+    /// When we stood still last.
+    resumed: Instant,
+    /// We said goodbye, or have no identity left.
+    left: bool,
+    /// Reused.
+    lines: Vec<Line>,
+    /// Reused.
+    names: Vec<(u64, u8)>,
     pub(crate) outbox: Outbox,
     /// Times that we had to renew our identity in this boot.
     pub(crate) renewals: u64,
-    /// `TurnUndead` messages that the guard held back.
-    pub(crate) guarded: u64,
-    /// Off only in the test that shows what the guard is for.
-    pub(crate) guard: bool,
 }
 
 impl core::fmt::Debug for Membership {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Membership").field("me", &self.me).field("peers", &self.peers.len()).finish_non_exhaustive()
+        f.debug_struct("Membership").field("me", &self.me).field("peers", &self.book.len()).finish_non_exhaustive()
     }
 }
 
 impl Membership {
     pub(crate) fn new(me: NodeId, generation: Generation, timing: Timing, seed: Seed, now: Instant) -> Self {
-        let id = SwimId { short: me.short(), generation, renewals: 0 };
-        let transmissions = swim::transmissions(1);
-        let config = swim::config(&timing, transmissions);
-        let foca = Foca::new(id, config, seed.split("foca").rng().inner().clone(), SwimCodec);
         let mut timers = Timers::default();
         let mut rng = seed.split("membership").rng();
-        timers.add(now + timing.retry_period / 10, Due::Retry);
-        let exchange = u64::try_from(timing.exchange_period.as_millis()).unwrap_or(0);
-        timers.add(now + Duration::from_millis(exchange / 2 + rng.below(exchange)), Due::Exchange);
+        timers.set(Slot::Retry, now + timing.retry_period / 10);
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(0);
+        let exchange = millis(timing.exchange_period);
+        timers.set(Slot::Exchange, now + Duration::from_millis(exchange / 2 + rng.below(exchange)));
         Self {
             me,
-            foca,
+            boot: Boot::new(generation, 0),
+            incarnation: 0,
             timing,
             rng,
             timers,
-            effects: Effects::default(),
-            peers: BTreeMap::new(),
+            book: Book::default(),
             alive: 0,
-            gossip_due: false,
-            touched: Vec::new(),
-            scratch: Vec::new(),
-            transmissions,
+            lost: BTreeSet::new(),
+            suspicions: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            rumours: Rumours::default(),
+            strides: Strides::default(),
+            probe_number: 0,
+            probe: None,
+            unproven: None,
+            health: Health::default(),
+            debts: Debts::default(),
+            recent: Recent::default(),
+            heard_any: now,
+            resumed: now,
+            left: false,
+            lines: Vec::new(),
+            names: Vec::new(),
             outbox: Outbox::default(),
             renewals: 0,
-            guarded: 0,
-            guard: true,
         }
+    }
+
+    /// The nodes that belong at the beginning, and those of them that an earlier process of this boot held alive.
+    pub(crate) fn begin(&mut self, now: Instant, nodes: impl Iterator<Item = NodeId>, alive: &[(NodeId, Generation)]) {
+        for node in nodes {
+            self.add(now, node);
+        }
+        self.take_over(now, alive);
+        let unheard: Vec<u64> =
+            self.book.iter().filter(|peer| peer.boot.is_none()).map(|peer| peer.node.short()).collect();
+        unheard.into_iter().for_each(|short| self.expect(now, short));
     }
 
     /// A node belongs from now on. True if that is new.
     pub(crate) fn admit(&mut self, now: Instant, node: NodeId) -> bool {
+        let is_new = self.add(now, node);
+        if is_new {
+            self.expect(now, node.short());
+        }
+        is_new
+    }
+
+    /// A member has so long to be heard of.
+    fn expect(&mut self, now: Instant, short: u64) {
+        let patience = if planted(Bug::NeverHeardForgotten) { Duration::MAX } else { self.timing.first_contact };
+        self.timers.add(now + patience, Due::NeverHeard(short));
+    }
+
+    fn add(&mut self, now: Instant, node: NodeId) -> bool {
         let short = node.short();
-        if node == self.me || self.peers.contains_key(&short) {
+        if node == self.me || self.book.contains(short) {
             return false;
         }
-        let peer = Peer {
-            node,
-            state: MemberState::Suspect,
-            id: None,
-            incarnation: 0,
-            heard: None,
-            refused: None,
-            doubted: None,
-            offset: None,
-        };
-        self.peers.insert(short, peer);
-        self.timers.add(now + self.timing.first_contact, Due::NeverHeard(short));
-        let transmissions = swim::transmissions(self.peers.len() + 1);
-        if transmissions != self.transmissions {
-            self.transmissions = transmissions;
-            let _unchanged_periods = self.foca.set_config(swim::config(&self.timing, transmissions));
+        self.book.insert(short, Peer::new(node));
+        self.lost.insert(short);
+        self.retry_later(now);
+        if !self.timers.is_set(Slot::Probe) {
+            self.timers.set(Slot::Probe, now + self.timing.probe_period);
         }
         true
     }
 
     /// A node does not belong any more.
-    pub(crate) fn remove(&mut self, now: Instant, node: NodeId) {
-        let Some(peer) = self.peers.remove(&node.short()) else { return };
+    pub(crate) fn remove(&mut self, node: NodeId) {
+        let short = node.short();
+        let Some(peer) = self.book.remove(short) else { return };
         if peer.state == MemberState::Alive {
             self.alive -= 1;
         }
-        if let Some(id) = peer.id {
-            self.apply(now, Member::new(id, peer.incarnation, State::Down), MemberReason::Gossip);
-        }
+        self.lost.remove(&short);
+        self.suspicions.remove(&short);
+        self.refusals.remove(&short);
+        self.rumours.remove(short);
         self.outbox.events.push((node, MemberState::Left, MemberReason::Left));
     }
 
     pub(crate) fn is_member(&self, node: NodeId) -> bool {
-        node == self.me || self.peers.get(&node.short()).is_some_and(|peer| peer.node == node)
+        node == self.me || self.book.get(node.short()).is_some_and(|peer| peer.node == node)
     }
 
     pub(crate) fn state(&self, node: NodeId) -> Option<MemberState> {
         if node == self.me {
             return Some(MemberState::Alive);
         }
-        self.peers.get(&node.short()).filter(|peer| peer.node == node).map(|peer| peer.state)
+        self.book.get(node.short()).filter(|peer| peer.node == node).map(|peer| peer.state)
     }
 
     /// Every rostered node but us, in order (the short id is the node id's beginning, so that its order is the same).
     pub(crate) fn others(&self) -> impl Iterator<Item = (NodeId, MemberState)> {
-        self.peers.values().map(|peer| (peer.node, peer.state))
+        self.book.iter().map(|peer| (peer.node, peer.state))
+    }
+
+    /// The next node on the ring of hashes that is in such a state; the distance wraps, which is what makes it a ring.
+    pub(crate) fn successor(&self, is_wanted: impl Fn(MemberState) -> bool) -> Option<NodeId> {
+        let own = hash64(&self.me.0);
+        let wanted = self.book.iter().filter(|peer| is_wanted(peer.state));
+        wanted.min_by_key(|peer| peer.place.wrapping_sub(own)).map(|peer| peer.node)
     }
 
     pub(crate) fn is_heard(&self, node: NodeId) -> bool {
-        self.peers.get(&node.short()).is_some_and(|peer| peer.heard.is_some())
+        self.book.get(node.short()).is_some_and(|peer| peer.heard.is_some())
     }
 
     /// Rostered nodes, ourselves included.
     pub(crate) fn size(&self) -> usize {
-        self.peers.len() + 1
+        self.book.len() + 1
     }
 
     /// Alive members, ourselves included.
@@ -205,125 +246,34 @@ impl Membership {
 
     /// The newest boot of a node of which membership knows.
     pub(crate) fn generation_of(&self, node: NodeId) -> Option<Generation> {
-        self.peers.get(&node.short())?.id.map(|id| id.generation)
+        self.book.get(node.short())?.boot.map(Boot::generation)
     }
 
     pub(crate) fn offset_of(&self, node: NodeId) -> Option<i64> {
-        self.peers.get(&node.short())?.offset
+        self.book.get(node.short())?.offset.map(i64::from)
     }
 
     /// The median of the offsets of the members' clocks to ours, of those alive.
     pub(crate) fn median_offset(&self) -> Option<i64> {
-        let alive = self.peers.values().filter(|peer| peer.state == MemberState::Alive);
-        let mut offsets: Vec<i64> = alive.filter_map(|peer| peer.offset).collect();
+        let alive = self.book.iter().filter(|peer| peer.state == MemberState::Alive);
+        let mut offsets: Vec<i32> = alive.filter_map(|peer| peer.offset).collect();
         offsets.sort_unstable();
-        offsets.get(offsets.len() / 2).copied()
+        offsets.get(offsets.len() / 2).copied().map(i64::from)
     }
 
     /// Authentic contact by a link.
     pub(crate) fn contact(&mut self, now: Instant, node: NodeId) {
-        if let Some(peer) = self.peers.get_mut(&node.short()) {
+        if let Some(peer) = self.book.get_mut(node.short()) {
             peer.heard = Some(now);
+            self.heard_any = now;
         }
     }
 
+    /// A clock that is off by weeks is as wrong as one that is off by years.
     pub(crate) fn set_offset(&mut self, node: NodeId, offset: i64) {
-        if let Some(peer) = self.peers.get_mut(&node.short()) {
-            peer.offset = Some(offset);
+        if let Some(peer) = self.book.get_mut(node.short()) {
+            let bounded = offset.clamp(i64::from(i32::MIN), i64::from(i32::MAX));
+            peer.offset = i32::try_from(bounded).ok();
         }
-    }
-
-    /// The member says that it goes.
-    pub(crate) fn goodbye(&mut self, now: Instant, node: NodeId) {
-        let Some(id) = self.peers.get(&node.short()).and_then(|peer| peer.id) else { return };
-        self.apply(now, Member::new(id, LEFT, State::Down), MemberReason::Left);
-        self.gossip(now);
-    }
-
-    /// The peer's host answered that nobody listens.
-    pub(crate) fn refused(&mut self, now: Instant, node: NodeId) {
-        let Some(peer) = self.peers.get_mut(&node.short()) else { return };
-        if peer.refused.is_some() || matches!(peer.state, MemberState::Down | MemberState::Left) {
-            return;
-        }
-        peer.refused = Some(now);
-        let id = peer.id;
-        let was_alive = peer.state == MemberState::Alive;
-        let suspect = id.map(|id| Member::new(id, peer.incarnation, State::Suspect));
-        self.timers.add(now + self.timing.restart_window, Due::WindowEnds(node.short()));
-        if let Some(suspect) = suspect.filter(|_| was_alive) {
-            self.apply(now, suspect, MemberReason::Refusal);
-            self.gossip(now);
-        }
-    }
-
-    fn window_ends(&mut self, now: Instant, short: u64) {
-        let Some(peer) = self.peers.get_mut(&short) else { return };
-        let Some(refused) = peer.refused.take() else { return };
-        if peer.state != MemberState::Suspect {
-            return;
-        }
-        if peer.heard.is_some_and(|heard| heard > refused) {
-            // It spoke after all; it will refute, or fall silent and be found out by probes, or refuse again.
-            return;
-        }
-        match peer.id {
-            Some(id) => {
-                let down = Member::new(id, peer.incarnation, State::Down);
-                self.apply(now, down, MemberReason::Refusal);
-                self.gossip(now);
-            }
-            None => self.tell(short, MemberState::Down, MemberReason::Refusal),
-        }
-    }
-
-    fn never_heard(&mut self, short: u64) {
-        let unheard = self.peers.get(&short).is_some_and(|p| p.id.is_none() && p.state == MemberState::Suspect);
-        if unheard {
-            self.tell(short, MemberState::Down, MemberReason::Silence);
-        }
-    }
-
-    /// Changes what we told of a member, and tells it.
-    fn tell(&mut self, short: u64, state: MemberState, reason: MemberReason) {
-        let Some(peer) = self.peers.get_mut(&short) else { return };
-        match (peer.state == MemberState::Alive, state == MemberState::Alive) {
-            (true, false) => self.alive -= 1,
-            (false, true) => self.alive += 1,
-            (true, true) | (false, false) => {}
-        }
-        peer.state = state;
-        if state != MemberState::Suspect {
-            peer.refused = None;
-            peer.doubted = None;
-        }
-        self.outbox.events.push((peer.node, state, reason));
-    }
-
-    /// Compares foca's book with what was told.
-    fn refresh(&mut self, short: u64, cause: MemberReason) {
-        let Some(peer) = self.peers.get_mut(&short) else { return };
-        let Some(truth) = self.foca.iter_membership_state().find(|member| member.id().short == short) else { return };
-        let id = *truth.id();
-        let rebooted = peer.id.is_none_or(|known| known.generation != id.generation);
-        peer.id = Some(id);
-        peer.incarnation = truth.incarnation();
-        let state = match truth.state() {
-            State::Alive => MemberState::Alive,
-            State::Suspect => MemberState::Suspect,
-            State::Down if peer.incarnation == LEFT => MemberState::Left,
-            State::Down => MemberState::Down,
-        };
-        let was = peer.state;
-        if state == was && !(rebooted && state == MemberState::Alive) {
-            return;
-        }
-        let reason = match state {
-            MemberState::Alive if was == MemberState::Suspect && !rebooted => MemberReason::Refuted,
-            MemberState::Alive => MemberReason::Joined,
-            MemberState::Left => MemberReason::Left,
-            MemberState::Suspect | MemberState::Down => cause,
-        };
-        self.tell(short, state, reason);
     }
 }

@@ -1,375 +1,321 @@
-//! The traffic with foca: packets in, packets out, timers, and the guard between.
+//! Packets in and packets out.
+//!
+//! Never: a judgement; what a packet says of members goes to `judge`.
 
 use alloc::vec::Vec;
-use core::num::{NonZeroU8, NonZeroUsize};
 
-use foca::{Config, Member, State, Timer};
-use serde::{Deserialize, Serialize};
-
-use super::{
-    BOOT_LEN, Due, ID_LEN, LEFT, MEMBER_LEN, Membership, Note, Send, SwimId, TAG_AT, state_byte, state_of, tag,
-    tail_len,
-};
-use crate::engine::Timing;
+use super::identity::Boot;
+use super::message::{self, Claim, Header, LINE, Line, Message};
+use super::probe::Probe;
+use super::timers::Slot;
+use super::{LEFT, Membership, Send, SwimId};
+use crate::canary::{Bug, planted};
 use crate::face::{MemberReason, MemberState};
-use crate::id::{Generation, NodeId};
+use crate::id::NodeId;
 use crate::limits::MAX_PACKET;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 
-/// What the engine adds to a packet without riders, minus the two short ids that are cut out of the header.
-pub(crate) const TRAILER: usize = 32;
+/// What the engine adds to a packet without riders.
+const TRAILER: usize = 32;
 const SWIM_PACKET: usize = MAX_PACKET - TRAILER;
+/// To so many members at once goes what there is to tell.
+const FANOUT: usize = 5;
 
-/// One line of a membership list, as it goes over a link.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct MemberLine {
-    short: u64,
-    generation: Generation,
-    renewals: u16,
-    incarnation: u16,
-    state: u8,
-}
-
-/// 4 log10(n + 1), the preset's formula, by integers (1.2 log2).
-pub(super) fn transmissions(members: usize) -> u8 {
+/// How often each of so many members tells something: 4 log10(n + 1) by integers (1.2 log2), and where they are few
+/// often enough that none is left out by chance.
+fn transmissions(members: usize) -> u8 {
     let log = (members + 1).ilog2() + 1;
-    u8::try_from(log * 6 / 5).unwrap_or(u8::MAX).max(3)
-}
-
-pub(super) fn config(timing: &Timing, transmissions: u8) -> Config {
-    let mut config = Config::simple();
-    config.probe_period = timing.probe_period;
-    config.probe_rtt = timing.probe_rtt;
-    config.num_indirect_probes = NonZeroUsize::new(timing.indirect_probes).unwrap_or(NonZeroUsize::MIN);
-    config.max_transmissions = NonZeroU8::new(transmissions).unwrap_or(NonZeroU8::MIN);
-    config.suspect_to_down_after = timing.suspicion;
-    // A down identity is kept for a day, so that no late update revives it.
-    config.remove_down_after = Some(Duration::from_secs(24 * 3_600));
-    config.max_packet_size = NonZeroUsize::new(SWIM_PACKET).unwrap_or(NonZeroUsize::MIN);
-    config.notify_down_members = true;
-    // Ours: they run only when there is something to say.
-    config.periodic_announce = None;
-    config.periodic_announce_to_down_members = None;
-    config.periodic_gossip = None;
-    config
-}
-
-fn boot_bytes(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let short = bytes.first_chunk::<8>().map(|short| u64::from_be_bytes(*short))?;
-    Some((short, bytes.get(8..ID_LEN)?))
+    u8::try_from(log * 6 / 5).unwrap_or(u8::MAX).max(6)
 }
 
 impl Membership {
     /// The SWIM part of an authentic packet, and what its trailer says about us.
     pub(crate) fn packet(&mut self, now: Instant, from: NodeId, swim: &[u8], suspect: Option<u16>) {
-        let Some(peer) = self.peers.get_mut(&from.short()).filter(|peer| peer.node == from) else { return };
+        let short = from.short();
+        let Some(peer) = self.book.get_mut(short).filter(|peer| peer.node == from) else { return };
         peer.heard = Some(now);
-        let mut packet = core::mem::take(&mut self.scratch);
-        if self.unpack(now, from, swim, &mut packet).is_some() {
-            let to_this_boot = packet.get(ID_LEN + 2 + 8..TAG_AT) == Some(&self.own_boot()[..]);
-            if let Some(incarnation) = suspect.filter(|_| to_this_boot) {
-                let suspected = Member::new(*self.foca.identity(), incarnation, State::Suspect);
-                let _encode = self.foca.apply_many(core::iter::once(suspected), true, &mut self.effects);
-            }
-            // Errors are the sender's: foca has changed nothing then.
-            let _refused = self.foca.handle_data(&packet, &mut self.effects);
-            let renewed = self.settle(now, MemberReason::Gossip);
-            if renewed {
-                // It took us for dead; it shall hear the new identity at once.
-                self.announce(now, from);
-            }
-        }
-        self.scratch = packet;
-    }
-
-    fn own_boot(&self) -> [u8; BOOT_LEN] {
-        let mut id = Vec::with_capacity(ID_LEN);
-        self.foca.identity().put(&mut id);
-        id.last_chunk().copied().unwrap_or_default()
-    }
-
-    /// Puts a packet together as foca wants it: the short ids of both ends back in, updates about strangers out. Notes
-    /// whom it may change.
-    fn unpack(&mut self, now: Instant, from: NodeId, swim: &[u8], packet: &mut Vec<u8>) -> Option<()> {
-        packet.clear();
-        packet.extend_from_slice(&from.short().to_be_bytes());
-        packet.extend_from_slice(swim.get(..BOOT_LEN + 2)?);
-        packet.extend_from_slice(&self.me.short().to_be_bytes());
-        let rest = swim.get(BOOT_LEN + 2..)?;
-        let kind = *rest.get(BOOT_LEN)?;
-        let header = BOOT_LEN + 1 + tail_len(kind)?;
-        packet.extend_from_slice(rest.get(..header)?);
-        let body = rest.get(header..)?;
-        self.touched.clear();
-        self.note_sender(from, swim);
-        let Some((count, members)) = body.split_first_chunk::<2>() else {
-            return body.is_empty().then_some(());
-        };
-        if kind == tag::BROADCAST || members.len() != usize::from(u16::from_be_bytes(*count)) * MEMBER_LEN {
-            return None;
-        }
-        let tally_at = packet.len();
-        packet.extend_from_slice(&[0, 0]);
-        let mut kept = 0_u16;
-        for member in members.chunks_exact(MEMBER_LEN) {
-            let Some(state) = self.note_update(now, member)? else { continue };
-            packet.extend_from_slice(member);
-            if let Some(last) = packet.last_mut() {
-                *last = state_byte(state);
-            }
-            kept += 1;
-        }
-        packet.get_mut(tally_at..tally_at + 2)?.copy_from_slice(&kept.to_be_bytes());
-        Some(())
-    }
-
-    /// A sender that we do not hold for alive may be so now.
-    fn note_sender(&mut self, from: NodeId, swim: &[u8]) {
-        let Some(peer) = self.peers.get(&from.short()) else { return };
-        let same = peer.id.is_some_and(|id| {
-            let generation = id.generation.0.to_be_bytes();
-            swim.get(..6) == generation.get(2..) && swim.get(6..8) == Some(&id.renewals.to_be_bytes()[..])
-        });
-        if peer.state != MemberState::Alive || !same {
-            self.touched.push(from.short());
-        }
-    }
-
-    /// True if foca could learn nothing from this: what it holds of the member is this, or follows it.
-    fn is_known(&self, id: SwimId, incarnation: u16, state: State) -> bool {
-        let Some(peer) = self.peers.get(&id.short).filter(|peer| peer.id == Some(id)) else { return false };
-        match (peer.state, state) {
-            (MemberState::Down | MemberState::Left, _) => true,
-            (MemberState::Alive, State::Alive) | (MemberState::Suspect, State::Alive | State::Suspect) => {
-                incarnation <= peer.incarnation
-            }
-            (MemberState::Alive | MemberState::Suspect, _) => false,
-        }
-    }
-
-    /// As what an update about a member (or us) is to be taken, if it says something; notes it if it contradicts what we told.
-    fn note_update(&mut self, now: Instant, member: &[u8]) -> Option<Option<State>> {
-        let (short, _) = boot_bytes(member)?;
-        let state = state_of(*member.last()?)?;
-        if short == self.me.short() {
-            return Some(Some(state));
-        }
-        let mut bytes = member;
-        let id = SwimId::get(&mut bytes);
-        let incarnation = u16::from_be_bytes(*bytes.first_chunk()?);
-        if self.is_known(id, incarnation, state) {
-            return Some(None);
-        }
-        let Some(peer) = self.peers.get(&short) else { return Some(None) };
-        let told = match peer.state {
-            MemberState::Alive => State::Alive,
-            MemberState::Suspect => State::Suspect,
-            MemberState::Down | MemberState::Left => State::Down,
-        };
-        if told != state || peer.id.is_none() {
-            self.touched.push(short);
-        }
-        Some(Some(self.hearsay(now, id, incarnation, state)))
-    }
-
-    /// That somebody is down who was not even suspect here is hearsay from beyond a partition, or we missed the suspicion:
-    /// it begins one, in which the living can refute however many repeat the tale. A farewell (the incarnation says so) is
-    /// the member's own word.
-    fn hearsay(&mut self, now: Instant, id: SwimId, incarnation: u16, state: State) -> State {
-        let Some(peer) = self.peers.get_mut(&id.short).filter(|peer| peer.id == Some(id)) else { return state };
-        if state != State::Down || incarnation == LEFT {
-            return state;
-        }
-        if peer.state == MemberState::Alive {
-            peer.doubted = Some(now);
-        }
-        let is_young = |since: Instant| now < since + self.timing.suspicion;
-        if peer.doubted.is_some_and(is_young) { State::Suspect } else { state }
-    }
-
-    /// Runs what is due.
-    pub(crate) fn tick(&mut self, now: Instant) {
-        while let Some(due) = self.timers.pop(now) {
-            match due {
-                Due::Foca(timer) => {
-                    if let Timer::ChangeSuspectToDown { member_id, .. } = &timer {
-                        self.touched.push(member_id.short);
-                    }
-                    // Late and stale timers are foca's to recognise; an incomplete probe cycle repairs itself.
-                    let _stale = self.foca.handle_timer(timer, &mut self.effects);
-                    self.settle(now, MemberReason::Silence);
-                }
-                Due::Gossip => {
-                    self.gossip_due = false;
-                    self.gossip(now);
-                }
-                Due::Retry => self.retry(now),
-                Due::Exchange => {
-                    self.timers.add(now + self.timing.exchange_period, Due::Exchange);
-                    let alive: Vec<NodeId> = self.in_state(|state| state == MemberState::Alive);
-                    if let Some(node) = self.rng.pick(&alive).copied() {
-                        self.announce(now, node);
-                    }
-                }
-                Due::WindowEnds(short) => self.window_ends(now, short),
-                Due::NeverHeard(short) => self.never_heard(short),
-            }
-        }
-    }
-
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next()
-    }
-
-    fn in_state(&self, wanted: impl Fn(MemberState) -> bool) -> Vec<NodeId> {
-        self.peers.values().filter(|peer| wanted(peer.state)).map(|peer| peer.node).collect()
-    }
-
-    /// Tries one member that is not heard; faster while there are some of which we know nothing at all.
-    fn retry(&mut self, now: Instant) {
-        if self.alive == self.peers.len() {
-            self.timers.add(now + self.timing.retry_period, Due::Retry);
+        self.heard_any = now;
+        self.recent.spoke(short);
+        if self.left {
             return;
         }
-        let unknown = |peer: &&super::Peer| peer.id.is_none() && peer.state == MemberState::Suspect;
-        let unheard: Vec<NodeId> = self.peers.values().filter(unknown).map(|peer| peer.node).collect();
-        let (from, pause) = if unheard.is_empty() {
-            (self.in_state(|state| state != MemberState::Alive), self.timing.retry_period)
-        } else {
-            (unheard, self.timing.retry_period / 10)
-        };
-        if let Some(node) = self.rng.pick(&from).copied() {
-            self.announce(now, node);
+        let mut lines = core::mem::take(&mut self.lines);
+        if let Some(header) = message::read(swim, &mut lines) {
+            self.open(now, short, header, suspect, &lines);
         }
-        self.timers.add(now + pause, Due::Retry);
+        self.lines = lines;
+    }
+
+    fn open(&mut self, now: Instant, short: u64, header: Header, suspect: Option<u16>, lines: &[Line]) {
+        let (to_this_boot, sender) = (header.to == Some(self.boot), SwimId { short, boot: header.boot });
+        let to_earlier = header.to.is_some_and(|to| to < self.boot && to.generation() == self.boot.generation());
+        if !to_this_boot && !to_earlier && header.message != Message::Announce {
+            return;
+        }
+        if let Some(incarnation) = suspect.filter(|_| to_this_boot) {
+            self.refute(now, short, incarnation);
+        }
+        if !self.takes_word_of(now, sender, header) {
+            return;
+        }
+        if to_earlier && header.message != Message::Announce {
+            // It shall hear of our new identity. Two that have both renewed themselves would else never take each other's word.
+            return self.send(sender, Message::Gossip);
+        }
+        for line in lines {
+            self.told(now, short, *line, true);
+        }
+        self.correct(sender, lines);
+        self.answer(now, sender, header.message);
+    }
+
+    /// Who suspects somebody that has contradicted is told so: the contradiction missed it.
+    fn correct(&mut self, sender: SwimId, lines: &[Line]) {
+        let is_stale = |line: &&Line| {
+            let peer = self.book.get(line.id.short).filter(|peer| peer.boot == Some(line.id.boot));
+            let is_contradicted =
+                peer.is_some_and(|p| p.state == MemberState::Alive && p.incarnation > line.incarnation);
+            matches!(line.claim, Claim::Suspect { .. }) && is_contradicted
+        };
+        let right = |line: &Line| self.line(line.id.short, 0);
+        let right: Vec<Line> = lines.iter().filter(is_stale).filter_map(right).collect();
+        if right.is_empty() {
+            return;
+        }
+        let start = self.outbox.bytes.len();
+        self.put_header(Some(sender.boot), Message::Gossip);
+        self.put_lines(&right);
+        self.post(sender.short, Some(sender.boot), start);
+    }
+
+    /// The sender lives, by its own word. False if that boot of it is over.
+    fn takes_word_of(&mut self, now: Instant, sender: SwimId, header: Header) -> bool {
+        let Some(peer) = self.book.get(sender.short) else { return false };
+        let is_over = matches!(peer.state, MemberState::Down | MemberState::Left) && !peer.alone;
+        if peer.boot.is_some_and(|held| held > sender.boot) {
+            return false;
+        }
+        if peer.boot == Some(sender.boot) && is_over {
+            if header.message == Message::Undead && header.to == Some(self.boot) {
+                self.renew(now);
+            }
+            self.call_undead(sender.short);
+            return false;
+        }
+        if peer.is_overruled_by(sender.boot, header.incarnation, Claim::Alive) {
+            let line = Line { id: sender, incarnation: header.incarnation, claim: Claim::Alive };
+            let was_alone = peer.alone;
+            self.apply(now, line, MemberReason::Gossip, true);
+            if was_alone && header.message != Message::Announce {
+                // It can tell us who else is there after all.
+                self.send(sender, Message::Announce);
+            }
+        }
+        true
+    }
+
+    fn answer(&mut self, now: Instant, sender: SwimId, message: Message) {
+        match message {
+            Message::Ping(number) => self.send(sender, Message::Ack(number)),
+            Message::Ack(number) => self.lives(now, sender, number),
+            Message::PingReq { target, number } => {
+                // Whom we do not know we cannot ask, and bear no witness.
+                if self.book.contains(target.short) {
+                    self.send(target, Message::IndirectPing { origin: sender, number });
+                    self.owe(now, sender, target, number);
+                }
+            }
+            Message::IndirectPing { origin, number } => self.send(sender, Message::IndirectAck { origin, number }),
+            Message::IndirectAck { origin, number } => {
+                self.debts.paid(origin, sender.short, number);
+                self.send(origin, Message::ForwardedAck { target: sender, number });
+            }
+            Message::ForwardedAck { target, number } => {
+                if let Some(suspicion) = self.suspicions.get_mut(&target.short) {
+                    suspicion.vouched = Some(now);
+                }
+                self.lives(now, target, number);
+            }
+            Message::Nack { target, number } => self.nacked(now, sender.short, target, number),
+            Message::Announce => self.send(sender, Message::Feed),
+            Message::Undead => {
+                self.renew(now);
+                // It shall hear the new identity at once.
+                self.send(sender, Message::Announce);
+            }
+            Message::Feed | Message::Gossip => {}
+        }
+    }
+
+    /// A probe's target lives.
+    fn lives(&mut self, now: Instant, target: SwimId, number: u8) {
+        let is_it = |probe: &&mut Probe| probe.number == number && probe.target == target;
+        if self.unproven.as_mut().filter(is_it).is_some() {
+            self.unproven = None;
+        }
+        let Some(probe) = self.probe.as_mut().filter(is_it).filter(|probe| !probe.acked) else { return };
+        probe.acked = true;
+        let next = probe.began + self.health.stretch(self.timing.probe_period);
+        self.timers.set(Slot::Probe, next.max(now));
+        self.health.better();
+    }
+
+    /// A relay answers, and says that the target does not.
+    fn nacked(&mut self, now: Instant, by: u64, target: SwimId, number: u8) {
+        let probes = self.probe.iter_mut().chain(&mut self.unproven);
+        for probe in probes.filter(|probe| probe.number == number && probe.target == target) {
+            probe.nacked(by);
+        }
+        if self.suspicions.get(&target.short).is_some_and(|suspicion| suspicion.asked) {
+            self.confirm(now, target.short, by, false);
+        }
+        // The last witness may have been late.
+        if let Some(probe) = self.unproven.take_if(|probe| probe.missing() == 0) {
+            self.accuse(now, &probe);
+        }
+    }
+
+    fn owe(&mut self, now: Instant, origin: SwimId, target: SwimId, number: u8) {
+        if planted(Bug::NackForgotten) {
+            return;
+        }
+        let timing = &self.timing;
+        let patience = timing.probe_period.saturating_sub(timing.probe_rtt) * 3 / 5;
+        self.debts.owe(now, patience, origin, target, number);
+        self.timers.set(Slot::Nack, self.debts.next().unwrap_or(Instant::MAX));
+    }
+
+    /// Tells those who asked that they will get no better answer.
+    pub(super) fn pay(&mut self, now: Instant) {
+        while let Some(owed) = self.debts.due(now) {
+            self.send(owed.origin, Message::Nack { target: owed.target, number: owed.number });
+        }
+        self.timers.set(Slot::Nack, self.debts.next().unwrap_or(Instant::MAX));
     }
 
     /// Says that we are here and asks for a view; answered by whoever is there, or refused.
-    pub(crate) fn announce(&mut self, now: Instant, node: NodeId) {
-        let known = self.peers.get(&node.short()).and_then(|peer| peer.id);
-        let _too_large = self.foca.announce(known.unwrap_or_else(|| SwimId::any_boot(node)), &mut self.effects);
-        self.settle(now, MemberReason::Gossip);
+    pub(crate) fn announce(&mut self, node: NodeId) {
+        let known = self.book.get(node.short()).and_then(|peer| peer.boot);
+        self.send_to(node.short(), known, Message::Announce);
     }
 
-    /// Says goodbye to some members; foca is deaf afterwards.
-    pub(crate) fn leave(&mut self, now: Instant) {
-        let _too_large = self.foca.leave_cluster(&mut self.effects);
-        self.settle(now, MemberReason::Left);
+    /// Says goodbye to some members; we are deaf afterwards.
+    pub(crate) fn leave(&mut self) {
+        self.gossip();
+        self.left = true;
+        self.timers = super::Timers::default();
     }
 
-    pub(super) fn gossip(&mut self, now: Instant) {
-        let _too_large = self.foca.gossip(&mut self.effects);
-        self.settle(now, MemberReason::Gossip);
+    /// Tells some members what there is to tell; suspects, who are asked besides, only where nobody else is left.
+    pub(super) fn gossip(&mut self) {
+        let mut chosen = Vec::with_capacity(FANOUT);
+        let none_alive = self.alive == 0;
+        for _ in 0..FANOUT {
+            let is_open = |peer: &&super::Peer| {
+                (peer.state == MemberState::Alive || none_alive && peer.active().is_some())
+                    && !chosen.contains(&peer.node.short())
+            };
+            let Some(peer) = self.book.around(&mut self.rng).find(is_open) else { break };
+            let (short, boot) = (peer.node.short(), peer.boot);
+            chosen.push(short);
+            self.send_to(short, boot, Message::Gossip);
+        }
     }
 
-    pub(super) fn apply(&mut self, now: Instant, member: Member<SwimId>, cause: MemberReason) {
-        self.touched.push(member.id().short);
-        let _encode = self.foca.apply_many(core::iter::once(member), true, &mut self.effects);
-        self.settle(now, cause);
+    /// A word to one member; our incarnation stands in every packet.
+    pub(super) fn speak_to(&mut self, short: u64) {
+        if let Some(boot) = self.book.get(short).and_then(super::Peer::active) {
+            self.send(SwimId { short, boot }, Message::Gossip);
+        }
     }
 
-    /// The whole book, for a peer that knows less.
-    pub(crate) fn lines(&self) -> Vec<MemberLine> {
-        let own = self.foca.identity();
-        let line = |id: &SwimId, incarnation, state| MemberLine {
-            short: id.short,
-            generation: id.generation,
-            renewals: id.renewals,
-            incarnation,
-            state: state_byte(state),
+    /// Tells a member that the flock holds that boot of it down.
+    pub(super) fn call_undead(&mut self, short: u64) {
+        let boot = self.book.get(short).and_then(|peer| peer.boot);
+        self.send_to(short, boot, Message::Undead);
+    }
+
+    pub(super) fn send(&mut self, to: SwimId, message: Message) {
+        self.send_to(to.short, Some(to.boot), message);
+    }
+
+    fn send_to(&mut self, short: u64, boot: Option<Boot>, message: Message) {
+        if !self.book.contains(short) {
+            return;
+        }
+        let start = self.outbox.bytes.len();
+        self.put_header(boot, message);
+        if message.carries_rumours() {
+            self.put_rumours(start);
+        } else if message == Message::Feed {
+            self.put_view(start, short);
+        }
+        self.post(short, boot, start);
+    }
+
+    fn put_header(&mut self, to: Option<Boot>, message: Message) {
+        Header { boot: self.boot, incarnation: self.incarnation, to, message }.put(&mut self.outbox.bytes);
+    }
+
+    /// What was put into the outbox from there on goes to this boot of a member, and if we suspect it, it is told so.
+    fn post(&mut self, short: u64, boot: Option<Boot>, start: usize) {
+        let Some(peer) = self.book.get(short) else { return };
+        let is_suspect = peer.state == MemberState::Suspect && peer.boot.is_some() && peer.boot == boot && !peer.alone;
+        let suspect = is_suspect.then_some(peer.incarnation);
+        self.outbox.sends.push(Send { to: peer.node, suspect, range: start..self.outbox.bytes.len() });
+    }
+
+    /// How many lines still have room in a packet that begins there.
+    fn room(&self, start: usize) -> usize {
+        SWIM_PACKET.saturating_sub(self.outbox.bytes.len() - start + 2) / LINE
+    }
+
+    fn put_rumours(&mut self, start: usize) {
+        if self.rumours.is_empty() {
+            return;
+        }
+        let mut names = core::mem::take(&mut self.names);
+        self.rumours.draw(self.room(start), transmissions(self.book.len() + 1), &mut names);
+        let lines: Vec<Line> = names.iter().filter_map(|(short, told)| self.line(*short, usize::from(*told))).collect();
+        self.put_lines(&lines);
+        self.names = names;
+    }
+
+    /// Some of those who live, for somebody who asked for a view.
+    fn put_view(&mut self, start: usize, receiver: u64) {
+        let room = self.room(start);
+        let Self { book, rng, .. } = self;
+        let known = |peer: &&super::Peer| peer.active().is_some() && !peer.alone && peer.node.short() != receiver;
+        let names: Vec<u64> = book.around(rng).filter(known).take(room).map(|peer| peer.node.short()).collect();
+        let lines: Vec<Line> = names.into_iter().filter_map(|short| self.line(short, 0)).collect();
+        self.put_lines(&lines);
+    }
+
+    fn put_lines(&mut self, lines: &[Line]) {
+        if lines.is_empty() {
+            return;
+        }
+        self.outbox.bytes.extend_from_slice(&u16::try_from(lines.len()).unwrap_or(0).to_be_bytes());
+        lines.iter().for_each(|line| line.put(&mut self.outbox.bytes));
+    }
+
+    /// What is to be told of somebody, as the book has it now.
+    fn line(&self, short: u64, turn: usize) -> Option<Line> {
+        if short == self.me.short() {
+            let id = SwimId { short, boot: self.boot };
+            return Some(Line { id, incarnation: self.incarnation, claim: Claim::Alive });
+        }
+        let peer = self.book.get(short).filter(|peer| !peer.alone)?;
+        let id = SwimId { short, boot: peer.boot? };
+        let accuser = || self.suspicions.get(&short)?.accuser(turn);
+        let (incarnation, claim) = match peer.state {
+            MemberState::Alive => (peer.incarnation, Claim::Alive),
+            MemberState::Suspect => {
+                (peer.incarnation, Claim::Suspect { by: accuser().unwrap_or_else(|| self.me.short()) })
+            }
+            MemberState::Down => (peer.incarnation, Claim::Down),
+            MemberState::Left => (LEFT, Claim::Down),
         };
-        let others = self.foca.iter_membership_state();
-        core::iter::once(line(own, 0, State::Alive))
-            .chain(others.map(|member| line(member.id(), member.incarnation(), member.state())))
-            .collect()
-    }
-
-    /// A peer's whole book. Not spread any further: whoever wants to know asks as we did.
-    pub(crate) fn learn(&mut self, now: Instant, lines: &[MemberLine]) {
-        let mut members = Vec::with_capacity(lines.len());
-        for line in lines {
-            let known = line.short == self.me.short() || self.peers.contains_key(&line.short);
-            let Some(state) = state_of(line.state).filter(|_| known) else { continue };
-            let id = SwimId { short: line.short, generation: line.generation, renewals: line.renewals };
-            if self.is_known(id, line.incarnation, state) {
-                continue;
-            }
-            self.touched.push(line.short);
-            members.push(Member::new(id, line.incarnation, self.hearsay(now, id, line.incarnation, state)));
-        }
-        let _encode = self.foca.apply_many(members.into_iter(), false, &mut self.effects);
-        self.settle(now, MemberReason::Gossip);
-    }
-
-    /// The book of an earlier process of this boot. Foca's own book is empty, so that all of it is taken as it is.
-    pub(crate) fn take_over(&mut self, now: Instant, alive: &[(NodeId, Generation)]) {
-        let known = alive.iter().filter(|(node, _)| self.peers.contains_key(&node.short()));
-        let ids: Vec<SwimId> =
-            known.map(|(node, generation)| SwimId { generation: *generation, ..SwimId::any_boot(*node) }).collect();
-        let members = ids.iter().map(|id| Member::new(*id, 0, State::Alive));
-        let _encode = self.foca.apply_many(members, false, &mut self.effects);
-        self.effects.notes.clear();
-        for id in ids {
-            if let Some(peer) = self.peers.get_mut(&id.short) {
-                peer.id = Some(id);
-            }
-            self.tell(id.short, MemberState::Alive, MemberReason::Joined);
-        }
-        self.settle(now, MemberReason::Joined);
-    }
-
-    /// Carries out what foca wanted, and tells what changed. True if we had to renew our identity.
-    pub(super) fn settle(&mut self, now: Instant, cause: MemberReason) -> bool {
-        let mut renewed = false;
-        for (timer, after) in self.effects.timers.drain(..) {
-            if let Timer::ChangeSuspectToDown { member_id, .. } = &timer {
-                self.touched.push(member_id.short);
-            }
-            self.timers.add(now + after, Due::Foca(timer));
-        }
-        for note in self.effects.notes.drain(..) {
-            match note {
-                Note::Touched(id) => self.touched.push(id.short),
-                Note::Rejoined => renewed = true,
-            }
-        }
-        self.renewals += u64::from(renewed);
-        if !self.touched.is_empty() {
-            let mut touched = core::mem::take(&mut self.touched);
-            touched.sort_unstable();
-            touched.dedup();
-            touched.drain(..).for_each(|short| self.refresh(short, cause));
-            self.touched = touched;
-        }
-        self.post();
-        if !self.gossip_due && self.foca.updates_backlog() > 0 && self.alive > 0 {
-            self.gossip_due = true;
-            self.timers.add(now + self.timing.gossip_period, Due::Gossip);
-        }
-        renewed
-    }
-
-    /// Moves foca's packets to the outbox, past the guard, without the two short ids.
-    fn post(&mut self) {
-        for index in 0..self.effects.sends.len() {
-            let Some((to, range)) = self.effects.sends.get(index).cloned() else { break };
-            let Some(peer) = self.peers.get(&to.short) else { continue };
-            let Some(data) = self.effects.bytes.get(range) else { continue };
-            if self.guard && data.get(TAG_AT) == Some(&tag::TURN_UNDEAD) {
-                let mut book = self.foca.iter_membership_state();
-                if !book.any(|member| *member.id() == to && member.state() == State::Down) {
-                    self.guarded += 1;
-                    continue;
-                }
-            }
-            let (Some(boot), Some(rest)) = (data.get(8..ID_LEN + 2), data.get(ID_LEN + 2 + 8..)) else { continue };
-            let start = self.outbox.bytes.len();
-            self.outbox.bytes.extend_from_slice(boot);
-            self.outbox.bytes.extend_from_slice(rest);
-            let suspect = (peer.state == MemberState::Suspect && peer.id == Some(to)).then_some(peer.incarnation);
-            self.outbox.sends.push(Send { to: peer.node, suspect, range: start..self.outbox.bytes.len() });
-        }
-        self.effects.sends.clear();
-        self.effects.bytes.clear();
+        Some(Line { id, incarnation, claim })
     }
 }

@@ -8,6 +8,7 @@ use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{PortSpec, Protocol, ReplicaKey, Resources, RevisionId};
+use crate::canary::{Bug, planted};
 use crate::hash::{hash64, mix};
 use crate::id::NodeId;
 use crate::time::Wall;
@@ -176,8 +177,12 @@ pub struct Allocation {
 impl Allocation {
     /// True while its reservation counts: everything that has not ended for good.
     #[must_use]
-    pub const fn holds_room(&self) -> bool {
-        !matches!(self.phase, Phase::Exited | Phase::Failed)
+    pub fn holds_room(&self) -> bool {
+        match self.phase {
+            Phase::Stopping => !planted(Bug::StoppingNotCounted),
+            Phase::Pending | Phase::Starting | Phase::Running | Phase::Healthy | Phase::Unhealthy => true,
+            Phase::Exited | Phase::Failed => false,
+        }
     }
 
     /// True if two records of one allocation differ in nothing but what only people read.

@@ -11,8 +11,8 @@ mod roster;
 mod service;
 
 pub use allocation::{AllocId, Allocation, Endpoint, Epoch, Phase, PublishedPort, Reach, Refusal, RefusalReason};
-pub use name::{NameError, NodeName, ReplicaKey, ServiceKey, ServiceName, Slot, StackName};
-pub use node::{DriverKind, NodeHeader, Platform};
+pub use name::{Asker, NameError, NodeName, ReplicaKey, ServiceKey, ServiceName, Slot, StackName};
+pub use node::{CertificateInfo, DriverKind, NodeHeader, Platform};
 pub use resources::Resources;
 pub use roster::{Removal, RemovalKind, RosterEntry, Token, TokenId};
 pub use service::{

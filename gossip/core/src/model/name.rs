@@ -1,5 +1,6 @@
 //! Names of stacks, services, nodes and replicas, validated once when they enter.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::cmp::Ordering;
 use core::fmt;
@@ -121,6 +122,31 @@ name! {
     NodeName
 }
 
+/// Who asked for a write, as its node knew them: a user of its host, or a token. Empty where nobody did but the node itself.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Asker(Arc<str>);
+
+impl Asker {
+    /// The text, cut to [`MAX_NAME`] characters; what a terminal would not show becomes `?`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let shown = |c: char| if c.is_control() || c.is_whitespace() { '?' } else { c };
+        Self(text.chars().take(MAX_NAME).map(shown).collect::<String>().into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// `stack/service`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServiceKey {
@@ -195,5 +221,11 @@ mod tests {
         assert_eq!(ServiceName::new("-web"), Err(NameError::BadCharacter));
         assert_eq!(ServiceName::new("a b"), Err(NameError::BadCharacter));
         assert_eq!(ServiceName::new(&"x".repeat(64)), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn who_asked_fits_a_line() {
+        assert_eq!(Asker::new("ann\u{1b}[31m b\n").as_str(), "ann?[31m?b?");
+        assert_eq!(Asker::new(&"é".repeat(100)).as_str().chars().count(), MAX_NAME);
     }
 }

@@ -8,6 +8,7 @@ use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{AllocId, NodeName, Resources};
+use crate::time::Wall;
 
 /// What runs an allocation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -25,6 +26,17 @@ pub struct Platform {
     pub os: String,
     /// Processor architecture.
     pub arch: String,
+}
+
+/// What a node says of its certificate, so that others know how far a change of authority has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct CertificateInfo {
+    /// The newest authority that it holds, by its serial number.
+    pub holds: u64,
+    /// The authority by which the certificate is that it shows.
+    pub shows: u64,
+    /// Until when that one is good.
+    pub until: Wall,
 }
 
 /// The payload of a node's header record. Written only by that node.
@@ -46,6 +58,8 @@ pub struct NodeHeader {
     pub platform: Platform,
     /// The agent's version.
     pub version: String,
+    /// Its certificate.
+    pub certificate: CertificateInfo,
     /// The allocations that this boot adopted. Once a peer holds the header and all of these at this generation, the
     /// records of older generations are void.
     pub adopted: Vec<AllocId>,

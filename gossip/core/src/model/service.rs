@@ -255,9 +255,13 @@ impl fmt::Display for Constraint {
 
 /// The value of a stack's register: what a deploy consists of.
 ///
-/// A node acts on a manifest once it holds each named service's record with this stamp or a later one.
+/// A node acts on a manifest once it holds each named service's record with this stamp or a later one. Of concurrent ones
+/// that of the newest deploy is in force: what changes one service writes the manifest as well, so that the stack outlives a
+/// concurrent removal, but says nothing of what else belongs to it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct StackManifest {
+    /// The stamp of the deploy that said what belongs to the stack.
+    pub deployed: Hlc,
     /// Each service and the stamp of the batch that wrote its record.
     pub services: BTreeMap<ServiceName, Hlc>,
 }

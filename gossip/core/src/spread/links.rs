@@ -189,6 +189,16 @@ impl Links {
             + self.dials.values().filter(|dial| self.is_pending(now, dial)).count()
     }
 
+    /// Links that stand or may come up at any moment.
+    pub(crate) fn reaching(&self, now: Instant) -> usize {
+        self.links.len() + self.dials.values().filter(|dial| self.is_pending(now, dial)).count()
+    }
+
+    /// Bytes that wait for credit, over all links.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.links.values().map(|link| link.queued).sum()
+    }
+
     /// Queues a frame, if the link stands.
     pub(crate) fn queue(&mut self, id: LinkId, class: FrameClass, frame: Frame) {
         if let Some(link) = self.links.get_mut(&id) {

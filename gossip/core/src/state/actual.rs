@@ -8,16 +8,18 @@
 //!
 //! Two records with one marker can only come from a faulty writer; the greater bytes stay, so that even then all agree.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crdts::LWWReg;
 
 use super::canonical;
+use crate::canary::{Bug, planted};
 use crate::id::{Generation, NodeId};
 use crate::limits::MAX_SIBLINGS;
 use crate::model::AllocId;
+use crate::paged::Paged;
 use crate::wire::{Kind, Record, Stamp};
 
 /// Orders a writer's records; the bytes make it total.
@@ -34,7 +36,8 @@ fn order(record: &Record) -> (Generation, u64, &[u8]) {
         Stamp::Sequence { sequence, .. } => *sequence,
         Stamp::Context { .. } | Stamp::Fact { .. } => 0,
     };
-    (generation(record), sequence, record.bytes())
+    let generation = if planted(Bug::OlderBootWins) { Generation::default() } else { generation(record) };
+    (generation, sequence, record.bytes())
 }
 
 /// The boot that wrote a record.
@@ -51,8 +54,12 @@ pub(super) fn merge(held: &[Record], record: &Record) -> Option<Vec<Record>> {
     let rival = held.iter().find(|r| !evidence || generation(r) == generation(record));
     if let Some(rival) = rival
         && order(record) <= order(rival)
+        && (record == rival || generation(record) < generation(rival) || !planted(Bug::SequenceIgnored))
     {
         return None;
+    }
+    if planted(Bug::TombstoneForgotten) && record.payload().is_none() {
+        return (!held.is_empty()).then(Vec::new);
     }
     if held.len() == usize::from(rival.is_some()) {
         return Some(Vec::from([record.clone()]));
@@ -96,12 +103,15 @@ struct Waiting {
 
 /// All writers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Writers(BTreeMap<NodeId, Writer>);
+pub(super) struct Writers(Paged<NodeId, Writer>);
 
 impl Writers {
     /// Notes that a boot exists.
     pub(super) fn seen(&mut self, node: NodeId, generation: Generation) {
-        let writer = self.0.entry(node).or_default();
+        if self.newest(node).is_some_and(|newest| newest >= generation) {
+            return;
+        }
+        let writer = self.0.get_or_insert_with(node, Writer::default);
         writer.newest = writer.newest.max(generation);
     }
 
@@ -114,6 +124,11 @@ impl Writers {
         self.0.get(&node).is_some_and(|w| generation < w.floor)
     }
 
+    /// A writer departed: nothing that it wrote is held any more.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        self.0.remove(&node);
+    }
+
     /// Takes note of a record that was merged. `held` tells of an allocation's newest boot. Returns the new floor if
     /// this record completed a first publication.
     pub(super) fn merged(
@@ -123,7 +138,7 @@ impl Writers {
         held: impl Fn(AllocId) -> Option<Generation>,
     ) -> Option<Generation> {
         let at = generation(record);
-        let writer = self.0.entry(node).or_default();
+        let writer = self.0.get_or_insert_with(node, Writer::default);
         if record.id().kind == Kind::HEADER && at > writer.floor {
             let adopted = record.header()?.adopted.iter().copied();
             let missing = adopted.filter(|id| held(*id) < Some(at)).collect();

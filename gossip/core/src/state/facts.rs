@@ -1,8 +1,24 @@
-//! Facts: written once, never taken back. Should two nodes state one key, the greater (HLC, bytes) stays.
+//! Facts: of two for one key the greater (HLC, bytes) stays; but a removal for good stands over any other removal, or a node
+//! could be revoked on one side of a partition and welcome after it. An admission is taken back by its tombstone (the node
+//! was forgotten) and given again by a later admission; a removal is never taken back.
 
-use crate::wire::Record;
+use crate::hlc::Hlc;
+use crate::model::{Removal, RemovalKind};
+use crate::wire::{Class, Kind, Record, codec};
 
 /// True if a record takes the place of the one held.
 pub(super) fn supersedes(held: Option<&Record>, record: &Record) -> bool {
-    held.is_none_or(|held| (held.hlc(), held.bytes()) < (record.hlc(), record.bytes()))
+    held.is_none_or(|held| order(held) < order(record))
+}
+
+fn order(record: &Record) -> (bool, Hlc, &[u8]) {
+    (revokes(record), record.hlc(), record.bytes())
+}
+
+/// True for the fact that a node was removed for good.
+fn revokes(record: &Record) -> bool {
+    let removal = || codec::decode::<Removal>(record.payload()?).ok();
+    record.id().class == Class::GrowOnly
+        && record.id().kind == Kind::REMOVAL
+        && removal().is_some_and(|removal| removal.kind == RemovalKind::Revoked)
 }

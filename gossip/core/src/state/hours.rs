@@ -6,10 +6,22 @@
 //! all nodes held the same tombstones, and no node can bring back what they deleted; a record stamped in a settled hour
 //! that a node does not hold is refused.
 //!
+//! *Under the same roster*: whoever settles an hour must know everybody whom any publisher knew. A publication counts for a
+//! node once that node has had the roster under which it was made, while holding it. So those who went and cannot publish
+//! again do not hold everything up each time that somebody else arrives.
+//!
 //! Settled hours form a prefix of time, so one number says it all: hours *below* it are settled. It is itself a replicated
 //! fact that is nobody's opinion: its bytes depend on the number alone, and its stamp is the number, so the highest wins.
 //!
 //! Digests count tombstones (an hour must not settle while somebody lacks one), unlike P1's hash.
+//!
+//! What one writer ended is dropped by the same measure and is not digested: it goes with its writer's boot, at other times on
+//! other nodes, and digests that changed by it would never agree with those of nodes that went before. Should somebody bring
+//! back what was ended, its writer, who is the only one that can know, ends it once more.
+//!
+//! **Left behind.** No hour settles without a node's own publication of it. So a node that hears of a settled hour which it
+//! never published, as far as its disk remembers, has an old disk, or was forgotten meanwhile: what it holds may have been
+//! deleted since, and the deletion forgotten. It drops all that and copies everything anew.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -35,6 +47,8 @@ const HOUR_MS: u64 = 3_600_000;
 pub struct Hours {
     /// The hash of the roster under which these count.
     pub roster: u64,
+    /// Hours below this one its author had published when its boot began, as far as its disk remembered.
+    pub remembers: u64,
     /// The first hour listed; those before it are settled.
     pub from: u64,
     /// The first hour not listed. The author stamps nothing before it any more.
@@ -86,6 +100,8 @@ pub(super) struct Ledger {
     settled: u64,
     /// Hours below are published, hence closed to our stamps.
     published: u64,
+    /// That, as the disk had it when this boot began, or as the first copy told.
+    remembers: u64,
     /// What was last published in this boot.
     last: Option<Hours>,
     /// The settled hour that was last scheduled for collection, and those not yet due.
@@ -106,7 +122,7 @@ impl Ledger {
 
     fn change(&mut self, record: &Record, change: fn(u64, u64) -> u64) {
         let hour = record.hlc().hour();
-        if hour < self.settled {
+        if hour < self.settled || record.id().class != Class::ManyWriters {
             return;
         }
         let sum = change(self.digests.get(&hour).copied().unwrap_or(0), record.hash());
@@ -120,6 +136,26 @@ impl Ledger {
     /// True for a stamp in a settled hour.
     pub(super) const fn is_settled(&self, hlc: Hlc) -> bool {
         hlc.hour() < self.settled
+    }
+
+    /// Hours below have been published and are closed to our stamps for good.
+    pub(super) const fn closed(&self) -> u64 {
+        self.published
+    }
+
+    /// What is published by now is what this boot began with.
+    pub(super) fn begin(&mut self) {
+        self.remembers = self.published;
+    }
+
+    /// True for a publication of an earlier boot of ours that the disk did not remember.
+    pub(super) fn is_unremembered(&self, record: &Record) -> bool {
+        read(record).is_some_and(|hours| hours.below > self.remembers)
+    }
+
+    /// Hours below are settled.
+    pub(super) const fn settled(&self) -> u64 {
+        self.settled
     }
 
     /// The lowest stamp that this node may still hand out.
@@ -138,13 +174,13 @@ impl Ledger {
 
     /// Takes note of what this node itself published, in this boot or an earlier one.
     pub(super) fn published(&mut self, record: &Record) {
-        let Some(Ok(hours)) = record.payload().map(codec::decode::<Hours>) else { return };
+        let Some(hours) = read(record) else { return };
         self.published = self.published.max(hours.below);
     }
 
     /// Forgets what the holder of these records published: they are in other hands now.
     pub(super) fn forget_own(&mut self) {
-        (self.published, self.last) = (0, None);
+        (self.published, self.remembers, self.last) = (0, 0, None);
     }
 
     /// What to publish now, if it differs from what was. Hours from `open` on stay open. The hours listed are closed to
@@ -154,7 +190,7 @@ impl Ledger {
         let mut digests: Vec<(u64, u64)> = self.digests.range(..open).map(|(h, d)| (*h, *d)).collect();
         let below = digests.get(MAX_HOURS).map_or(open, |(hour, _)| *hour);
         digests.truncate(MAX_HOURS);
-        let hours = Hours { roster, from, below, digests };
+        let hours = Hours { roster, remembers: self.remembers, from, below, digests };
         if below <= from || self.last.as_ref() == Some(&hours) {
             return None;
         }
@@ -163,9 +199,14 @@ impl Ledger {
         Some(hours)
     }
 
+    /// True if a publication lists hours that are not settled. One that does not holds up all others.
+    pub(super) const fn is_beyond(&self, hours: &Hours) -> bool {
+        hours.below > self.settled
+    }
+
     /// The first hour that cannot be settled by these publications, if it is beyond what is settled.
-    pub(super) fn agreed(&self, roster: u64, published: &[Hours]) -> Option<u64> {
-        let fits = |h: &Hours| h.roster == roster && h.from <= self.settled;
+    pub(super) fn agreed(&self, published: &[Hours]) -> Option<u64> {
+        let fits = |h: &Hours| h.from <= self.settled;
         let reference = published.first()?;
         if !published.iter().all(fits) {
             return None;
@@ -190,6 +231,16 @@ impl Ledger {
         self.due.retain(|(due, _)| *due > now);
         Some(below)
     }
+}
+
+fn read(record: &Record) -> Option<Hours> {
+    codec::decode(record.payload()?).ok()
+}
+
+/// True if a publication of a later boot shows that its author no longer knew of an earlier one: its disk is old.
+pub(super) fn is_forgetful(earlier: &Record, later: &Record) -> bool {
+    let (Some(earlier), Some(later)) = (read(earlier), read(later)) else { return false };
+    earlier.below > later.remembers
 }
 
 /// The first hour for which two publications say different things.

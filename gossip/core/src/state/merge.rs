@@ -1,14 +1,15 @@
-//! What a merge touches: the register, the disk, the clock, the voided records of an older boot, the hours.
+//! What a merge touches: the register, the disk, the clock, the voided records of an older boot or a departed node, the hours.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 
 use super::{State, actual, desired, facts};
+use crate::canary::{Bug, planted};
 use crate::face::PersistOp;
 use crate::hlc::Clock;
 use crate::id::{Generation, NodeId};
-use crate::time::{Instant, Wall};
+use crate::time::Wall;
 use crate::wire::{Class, Kind, Record, RecordId, Stamp};
 
 /// What became of a record.
@@ -30,7 +31,7 @@ pub enum Merge {
 /// Why a record is not accepted. Peers in order send such records now and then, when they know less than we do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MergeRefusal {
-    /// Its writer has booted since, and the newer boot's first publication is complete here.
+    /// Its writer has booted since, and the newer boot's first publication is complete here; or it no longer belongs.
     Voided,
     /// Stamped in a settled hour and not held: it was deleted, and the deletion may be forgotten already.
     Settled,
@@ -39,7 +40,7 @@ pub enum MergeRefusal {
 impl fmt::Display for MergeRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Voided => "the record is of an earlier boot of its writer",
+            Self::Voided => "the record is of an earlier boot of its writer, or of a node that no longer belongs",
             Self::Settled => "the record is stamped in a settled hour, and was deleted since",
         })
     }
@@ -49,7 +50,8 @@ impl State {
     /// Takes a record from the disk, at boot: no bound on the clock, nothing to persist, nobody to tell.
     pub fn restore(&mut self, record: Record) {
         self.clock = Clock::starting_after(self.clock.last().max(record.hlc()));
-        if self.is_voided(&record) {
+        let forgotten = planted(Bug::BootForgetsDesired) && record.id().class == Class::ManyWriters;
+        if self.is_voided(&record) || forgotten {
             return;
         }
         // Most of a disk: the only record of its register, of which nothing is to be said to anybody.
@@ -83,27 +85,20 @@ impl State {
     /// The full copy is complete, or there was nobody to copy from.
     pub fn end_first_copy(&mut self) {
         self.copying = false;
+        self.ledger.begin();
     }
 
-    /// Drops the tombstones of hours that have been settled for ten minutes. Returns what to do on disk.
-    pub fn collect(&mut self, now: Instant) -> Vec<PersistOp> {
-        let Some(below) = self.ledger.collectable(now) else { return Vec::new() };
-        let old = |r: &Record| r.payload().is_none() && r.hlc().hour() < below;
-        let ids: Vec<RecordId> = self.class(Class::ManyWriters).map(|r| r.id().clone()).collect();
-        let mut persist = Vec::new();
-        for id in ids {
-            let held = self.siblings(&id);
-            if held.iter().any(old) {
-                let rest: Vec<Record> = held.iter().filter(|r| !old(r)).cloned().collect();
-                self.replace(&id, id.hash(), &rest, &mut persist);
-            }
-        }
-        persist
+    /// Everything that the disk held has been restored.
+    pub fn end_restore(&mut self) {
+        self.ledger.begin();
     }
 
+    /// True for what a writer said in an earlier boot, and for all that a departed node said. The hours that a node closed
+    /// stay closed whichever boot closed them, until it says more.
     fn is_voided(&self, record: &Record) -> bool {
-        let writer = record.id().writer();
-        writer.is_some_and(|node| self.writers.voids(node, actual::generation(record)))
+        let id = record.id();
+        let by_boot = |node| id.kind != Kind::HOURS && self.writers.voids(node, actual::generation(record));
+        id.writer().is_some_and(|node| self.departed.contains(&node) || by_boot(node)) || self.is_overruled(record)
     }
 
     fn admit(&mut self, record: Record, settled: Settledness) -> Merge {
@@ -116,10 +111,17 @@ impl State {
             Class::GrowOnly => facts::supersedes(held.first(), &record).then(|| Vec::from([record.clone()])),
         };
         let Some(merged) = merged else { return Merge::Known };
-        let refuses = matches!(settled, Settledness::Refuse) && id.class == Class::ManyWriters;
-        if refuses && self.ledger.is_settled(record.hlc()) {
+        let is_over = match id.class {
+            // The end of something that is held here is news, whenever it was.
+            Class::OneWriter => record.payload().is_none() && held.is_empty(),
+            Class::ManyWriters => true,
+            Class::GrowOnly => self.is_ancient(&record),
+        };
+        if matches!(settled, Settledness::Refuse) && is_over && self.ledger.is_settled(record.hlc()) {
             return Merge::Refused(MergeRefusal::Settled);
         }
+        let before = held.first().filter(|_| id.kind == Kind::HOURS).cloned();
+        self.compare_boots(before, &record);
         let mut persist = Vec::new();
         self.replace(&id, position, &merged, &mut persist);
         let mut ids = Vec::from([id]);
@@ -132,6 +134,9 @@ impl State {
         let kind = record.id().kind;
         match (record.id().class, record.id().writer()) {
             (Class::GrowOnly, _) if kind == Kind::SETTLED => return self.ledger.settle(record),
+            (Class::GrowOnly, _) if matches!(kind, Kind::ROSTER | Kind::REMOVAL) => {
+                self.follow_roster(record.id(), ids, persist);
+            }
             (Class::OneWriter, Some(node)) => {
                 if node == self.me.node {
                     self.follow_own(record);
@@ -165,7 +170,8 @@ impl State {
 
     /// Drops the records of a writer's boots before this one.
     fn void(&mut self, node: NodeId, floor: Generation, ids: &mut Vec<RecordId>, persist: &mut Vec<PersistOp>) {
-        for id in self.written_by(node) {
+        let voidable = |id: &RecordId| id.kind != Kind::HOURS && !planted(Bug::VoidedKept);
+        for id in self.written_by(node).into_iter().filter(voidable) {
             let held = self.siblings(&id);
             let rest: Vec<Record> = held.iter().filter(|r| actual::generation(r) >= floor).cloned().collect();
             if rest.len() < held.len() {
@@ -178,7 +184,7 @@ impl State {
     }
 
     /// Changes a register, and notes what that means on disk: a slot holds the last of its records in canonical order.
-    fn replace(&mut self, id: &RecordId, position: u64, records: &[Record], persist: &mut Vec<PersistOp>) {
+    pub(super) fn replace(&mut self, id: &RecordId, position: u64, records: &[Record], persist: &mut Vec<PersistOp>) {
         if let [record] = records
             && id.class != Class::ManyWriters
             && self.put_only(record)

@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`trie`] (where records lie), `index` (their order by register), `desired`, `actual`, `facts` (how records
 //! of one register merge, one file a class), `merge` (what a merge touches besides), `stage` (how a node writes), [`hours`]
-//! (when tombstones may go), [`walk`] (how two states find their difference).
+//! (when tombstones may go), `collect` (what goes), `away` (who is
+//! forgotten), [`walk`] (how two states find their difference).
 //!
 //! **Canonical order.** The records of a register are sorted by (HLC, author, bytes), registers by (class, kind, key), and
 //! places in the trie by the hash of the register's id. Nothing here depends on the order in which records arrived: a
@@ -15,6 +16,8 @@
 //! Never: a clock, a message, a peer; a record encoded again; a merge that time can block.
 
 mod actual;
+pub(crate) mod away;
+mod collect;
 mod desired;
 mod facts;
 pub mod hours;
@@ -29,14 +32,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::fmt;
-use core::ops::Bound;
 
+pub use away::Away;
+pub use collect::Collected;
 use index::{Entry, Place, Wanted};
 pub use merge::{Merge, MergeRefusal};
 pub use trie::Trie;
 
 use crate::hlc::{Clock, Hlc};
 use crate::id::{Actor, Generation, NodeId};
+use crate::paged::Paged;
 use crate::wire::{Class, Kind, Record, RecordId};
 
 /// The canonical order of records: by register, then by (HLC, author, bytes).
@@ -54,12 +59,18 @@ pub struct State {
     sequence: u64,
     trie: Trie,
     /// One entry a register, in order; sixteen bytes each, as entries share the trie's records.
-    index: BTreeSet<Entry>,
+    index: Paged<Entry, ()>,
     /// Own desired records that are not in the state yet.
     staged: BTreeMap<RecordId, Vec<Record>>,
     writers: actual::Writers,
     ledger: hours::Ledger,
     copying: bool,
+    /// Who was removed or forgotten: their own records are void.
+    departed: BTreeSet<NodeId>,
+    /// Publications made under a roster that was ours while we held them, by their hashes.
+    vouched: BTreeMap<NodeId, u64>,
+    /// Publications that a later boot of their author did not remember; for the engine to pass on.
+    proofs: Vec<Record>,
 }
 
 impl State {
@@ -73,11 +84,14 @@ impl State {
             clock: Clock::default(),
             sequence: 0,
             trie: Trie::new(),
-            index: BTreeSet::new(),
+            index: Paged::new(),
             staged: BTreeMap::new(),
             writers,
             ledger: hours::Ledger::default(),
             copying: false,
+            departed: BTreeSet::new(),
+            vouched: BTreeMap::new(),
+            proofs: Vec::new(),
         }
     }
 
@@ -94,6 +108,7 @@ impl State {
             let own = state.siblings(&id).to_vec();
             own.iter().for_each(|record| state.follow_own(record));
         }
+        state.ledger.begin();
         state
     }
 
@@ -106,7 +121,10 @@ impl State {
     /// The value of a register: of concurrent ones the greatest by (HLC, author); an update beats a concurrent deletion.
     #[must_use]
     pub fn value(&self, id: &RecordId) -> Option<&Record> {
-        self.index.get(&Wanted::new(id) as &dyn Place).map(|entry| &entry.record).filter(|r| r.payload().is_some())
+        self.index
+            .get_key_value(&Wanted::new(id) as &dyn Place)
+            .map(|(entry, ())| &entry.record)
+            .filter(|r| r.payload().is_some())
     }
 
     /// Everything that a register holds, tombstones included, in canonical order. More than one record in a many-writer
@@ -146,9 +164,7 @@ impl State {
     }
 
     fn starting_at(&self, id: &RecordId) -> impl Iterator<Item = &Record> + use<'_> {
-        let first = Wanted::new(id);
-        let range = (Bound::Included(&first as &dyn Place), Bound::Unbounded);
-        self.index.range::<dyn Place, _>(range).map(|entry| &entry.record)
+        self.index.from(&Wanted::new(id) as &dyn Place).map(|(entry, ())| &entry.record)
     }
 
     /// The newest boot of a node of which this state has seen anything.
@@ -159,9 +175,11 @@ impl State {
 
     /// The nodes that the roster admits and nobody removed, in order.
     pub fn rostered(&self) -> impl Iterator<Item = NodeId> {
-        self.of_kind(Class::GrowOnly, Kind::ROSTER)
-            .filter_map(|(id, _)| id.key.first_chunk::<16>().map(|key| NodeId(*key)))
-            .filter(|node| self.value(&RecordId::removal(*node)).is_none())
+        let node = |id: &RecordId| id.key.first_chunk::<16>().map(|key| NodeId(*key));
+        let removed: BTreeSet<NodeId> =
+            self.of_kind(Class::GrowOnly, Kind::REMOVAL).filter_map(|(id, _)| node(id)).collect();
+        let admitted = self.of_kind(Class::GrowOnly, Kind::ROSTER).filter_map(move |(id, _)| node(id));
+        admitted.filter(move |node| !removed.contains(node))
     }
 
     /// The canonical hash of the state (promise P1): equal exactly if the live records are. Tombstones contribute nothing.
@@ -208,19 +226,17 @@ impl State {
         lie.extend_from_slice(records);
         lie.sort_unstable_by(canonical);
         self.trie.set(position, lie);
-        if id.class == Class::ManyWriters {
-            old.iter().filter(|r| !records.contains(r)).for_each(|r| self.ledger.remove(r));
-            records.iter().filter(|r| !old.contains(r)).for_each(|r| self.ledger.add(r));
-        }
+        old.iter().filter(|r| !records.contains(r)).for_each(|r| self.ledger.remove(r));
+        records.iter().filter(|r| !old.contains(r)).for_each(|r| self.ledger.add(r));
         let winner = match id.class {
             Class::ManyWriters => desired::winner(records),
             Class::OneWriter => actual::winner(records),
             Class::GrowOnly => records.last(),
         };
         match winner.or_else(|| records.last()) {
-            Some(record) => drop(self.index.replace(Entry::new(record.clone()))),
-            None => drop(self.index.take(&Wanted::new(id) as &dyn Place)),
-        }
+            Some(record) => self.index.insert(Entry::new(record.clone()), ()),
+            None => self.index.remove(&Wanted::new(id) as &dyn Place),
+        };
         old
     }
 
@@ -229,11 +245,12 @@ impl State {
     fn put_only(&mut self, record: &Record) -> bool {
         match self.trie.at(record.position()) {
             [] => {}
-            [held] if held.id() == record.id() => {}
+            [held] if held.id() == record.id() => self.ledger.remove(held),
             _ => return false,
         }
+        self.ledger.add(record);
         self.trie.set_one(record.clone());
-        drop(self.index.replace(Entry::new(record.clone())));
+        self.index.insert(Entry::new(record.clone()), ());
         true
     }
 

@@ -8,20 +8,29 @@ use alloc::vec::Vec;
 
 use super::hours::{self, Hours};
 use super::{State, desired};
+use crate::canary::{Bug, planted};
 use crate::hlc::Hlc;
+use crate::id::NodeId;
+use crate::model::Asker;
 use crate::time::Wall;
 use crate::wire::{Record, RecordId, Stamp, codec};
 
 impl State {
     /// Makes the records of a batch: one stamp for all. `None` deletes. Of several writes of one key the last counts.
-    pub fn stage_desired(&mut self, wall: Wall, writes: &[(RecordId, Option<Vec<u8>>)]) -> (Hlc, Vec<Record>) {
+    pub fn stage_desired(
+        &mut self,
+        wall: Wall,
+        asker: &Asker,
+        writes: &[(RecordId, Option<Vec<u8>>)],
+    ) -> (Hlc, Vec<Record>) {
         let hlc = self.tick(wall);
         let writes: BTreeMap<&RecordId, Option<&[u8]>> =
             writes.iter().map(|(id, payload)| (id, payload.as_deref())).collect();
         let mut records = Vec::with_capacity(writes.len());
         for (id, payload) in writes {
             let staged = self.staged.get(id).map(Vec::as_slice).unwrap_or_default();
-            let stamp = desired::stamp(self.me, hlc, self.siblings(id).iter().chain(staged));
+            let superseded = self.siblings(id).iter().chain(staged);
+            let stamp = desired::stamp(self.me, asker.clone(), hlc, superseded, self.ledger.settled());
             let record = Record::write(id.clone(), stamp, hlc, payload);
             self.staged.entry(id.clone()).or_default().push(record.clone());
             records.push(record);
@@ -40,8 +49,19 @@ impl State {
 
     /// Makes a fact.
     pub fn stage_fact(&mut self, wall: Wall, id: RecordId, payload: &[u8]) -> Record {
+        self.stage_grow_only(wall, id, Some(payload))
+    }
+
+    /// Makes the tombstone of a node's admission: it is forgotten.
+    pub fn stage_forgetting(&mut self, wall: Wall, node: NodeId) -> Record {
+        self.stage_grow_only(wall, RecordId::roster(node), None)
+    }
+
+    fn stage_grow_only(&mut self, wall: Wall, id: RecordId, payload: Option<&[u8]>) -> Record {
         let hlc = self.tick(wall);
-        Record::write(id, Stamp::Fact { author: self.me }, hlc, Some(payload))
+        let record = Record::write(id.clone(), Stamp::Fact { author: self.me }, hlc, payload);
+        self.staged.entry(id).or_default().push(record.clone());
+        record
     }
 
     /// Makes our publication of the digests of the hours that are over, if it differs from the last one. From here on
@@ -53,7 +73,7 @@ impl State {
             return None;
         }
         let staged = self.staged.values().flatten().map(|r| r.hlc().hour()).min();
-        let open = Hlc::from_wall(wall).hour().min(staged.unwrap_or(u64::MAX));
+        let open = Hlc::from_wall(wall).hour().min(staged.unwrap_or(u64::MAX)).max(self.ledger.closed());
         let roster = hours::roster_hash(self.rostered());
         let payload = codec::encode(&self.ledger.publish(roster, open)?);
         Some(self.stage_actual(wall, hours::hours_id(self.me.node), Some(&payload)))
@@ -61,14 +81,31 @@ impl State {
 
     /// Makes the fact that more hours are settled, if every rostered node published the same digests for them.
     #[must_use]
-    pub fn settle(&self) -> Option<Record> {
+    pub fn settle(&mut self) -> Option<Record> {
         if self.copying {
             return None;
         }
-        let published = |node| codec::decode(self.value(&hours::hours_id(node))?.payload()?).ok();
-        let published: Vec<Hours> = self.rostered().map(published).collect::<Option<_>>()?;
-        let roster = hours::roster_hash(self.rostered());
-        let below = self.ledger.agreed(roster, &published)?;
+        let nodes: Vec<NodeId> = self.rostered().collect();
+        let roster = hours::roster_hash(nodes.iter().copied());
+        self.vouched.retain(|node, _| nodes.binary_search(node).is_ok());
+        let mut published: Vec<Option<Hours>> = Vec::new();
+        for node in nodes {
+            let said = self
+                .value(&hours::hours_id(node))
+                .and_then(|record| Some((record.hash(), codec::decode::<Hours>(record.payload()?).ok()?)));
+            if let Some((hash, hours)) = &said
+                && hours.roster == roster
+            {
+                self.vouched.insert(node, *hash);
+            }
+            let counts =
+                |(hash, hours): &(u64, Hours)| self.vouched.get(&node) == Some(hash) && self.ledger.is_beyond(hours);
+            if node == self.me.node || !planted(Bug::HourSettledEarly) {
+                published.push(said.filter(counts).map(|(_, hours)| hours));
+            }
+        }
+        let published: Vec<Hours> = published.into_iter().collect::<Option<_>>()?;
+        let below = self.ledger.agreed(&published)?;
         Some(hours::settled_record(below))
     }
 

@@ -1,3 +1,6 @@
+mod collect;
+mod removed;
+
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
@@ -5,13 +8,13 @@ use core::time::Duration;
 
 use proptest::prelude::*;
 
-use super::hours::{Hours, settled_id};
+use super::hours::settled_id;
 use super::walk::{self, Walk};
 use super::*;
 use crate::face::PersistOp;
 use crate::id::Generation;
 use crate::limits::MAX_SIBLINGS;
-use crate::model::{AllocId, NodeHeader, NodeName, Platform, Resources};
+use crate::model::{AllocId, Asker, NodeHeader, NodeName, Platform, Resources};
 use crate::time::{Instant, Wall};
 use crate::wire::{Stamp, codec};
 
@@ -40,13 +43,14 @@ fn header(adopted: &[u64]) -> Vec<u8> {
         drivers: Vec::new(),
         platform: Platform { os: "linux".into(), arch: "amd64".into() },
         version: "1".into(),
+        certificate: Default::default(),
         adopted: adopted.iter().map(|id| AllocId(*id)).collect(),
     })
 }
 
 /// Stages one desired write and makes it durable.
 fn write(state: &mut State, wall: Wall, id: RecordId, payload: Option<&[u8]>) -> Record {
-    let (_, records) = state.stage_desired(wall, &[(id, payload.map(Vec::from))]);
+    let (_, records) = state.stage_desired(wall, &Asker::default(), &[(id, payload.map(Vec::from))]);
     let record = records.into_iter().next().unwrap();
     assert!(matches!(state.merge(record.clone(), wall), Merge::Changed { .. }));
     record
@@ -83,7 +87,7 @@ fn check_derived(state: &State) {
         }
     }
     let mut digests = hours::Ledger::default();
-    slow.values().flatten().filter(|r| r.id().class == Class::ManyWriters).for_each(|r| digests.add(r));
+    slow.values().flatten().for_each(|r| digests.add(r));
     if state.value(&settled_id()).is_none() {
         assert_eq!(digests.publish(0, u64::MAX), state.ledger.clone().publish(0, u64::MAX));
     }
@@ -328,8 +332,10 @@ fn a_walk_keeps_its_budget_and_leaves_fresh_records_out() {
 #[test]
 fn a_staged_write_is_unseen_and_yet_superseded_by_the_next() {
     let mut state = State::new(actor(1, 1));
-    let (first_hlc, first) = state.stage_desired(NOW, &[(key(1), Some(vec![1])), (key(2), Some(vec![1]))]);
-    let (second_hlc, second) = state.stage_desired(NOW, &[(key(1), Some(vec![2])), (key(1), Some(vec![3]))]);
+    let (first_hlc, first) =
+        state.stage_desired(NOW, &Asker::default(), &[(key(1), Some(vec![1])), (key(2), Some(vec![1]))]);
+    let (second_hlc, second) =
+        state.stage_desired(NOW, &Asker::default(), &[(key(1), Some(vec![2])), (key(1), Some(vec![3]))]);
     assert!(second_hlc > first_hlc && state.is_empty());
     assert_eq!((first.len(), second.len()), (2, 1), "one record a key, the last write of a batch counts");
     merge_all(&mut state, second.iter().chain(&first));
@@ -394,7 +400,8 @@ fn too_many_siblings_are_cut_the_same_way_everywhere() {
 #[test]
 fn a_faulty_writer_cannot_part_two_nodes() {
     let forge = |text: &[u8]| {
-        let stamp = Stamp::Context { author: actor(1, 1), seen: vec![(actor(1, 1), 7)] };
+        let stamp =
+            Stamp::Context { author: actor(1, 1), asker: Asker::default(), seen: vec![(actor(1, 1), 7)], below: 0 };
         let seq = Stamp::Sequence { generation: Generation(1), sequence: 7 };
         [
             Record::write(key(1), stamp, Hlc(7), Some(text)),
@@ -465,124 +472,6 @@ fn a_boot_that_completed_counts_even_where_a_newer_one_did_not() {
 }
 
 /// Nodes 1..=n, rostered, with one state each.
-fn flock(n: u8) -> Vec<State> {
-    let mut states: Vec<State> = (1..=n).map(|n| State::new(actor(n, 1))).collect();
-    let facts: Vec<Record> = (1..=n).map(|n| states[0].stage_fact(NOW, RecordId::roster(node(n)), b"in")).collect();
-    states.iter_mut().for_each(|state| merge_all(state, &facts));
-    states
-}
-
-fn spread(states: &mut [State], record: &Record) {
-    states.iter_mut().for_each(|state| merge_all(state, [record]));
-}
-
-fn publish(states: &mut [State], wall: Wall) {
-    for n in 0..states.len() {
-        if let Some(record) = states[n].publish_hours(wall) {
-            spread(states, &record);
-        }
-    }
-}
-
-#[test]
-fn nothing_is_stamped_in_a_published_hour() {
-    let mut state = flock(1).remove(0);
-    write(&mut state, NOW, key(1), Some(b"x"));
-    let later = Wall(NOW.0 + 2 * HOUR);
-    let record = state.publish_hours(later).unwrap();
-    let hours: Hours = codec::decode(record.payload().unwrap()).unwrap();
-    assert_eq!((hours.below, hours.digests.len()), (1_002, 1));
-    assert_eq!(state.publish_hours(later), None, "nothing new to say");
-    // The wall clock falls back an hour and a half; the promise holds, also after a boot from disk.
-    let back = Wall(NOW.0 + HOUR / 2);
-    assert!(state.stage_desired(back, &[(key(2), None)]).0.hour() >= hours.below);
-    assert!(state.stage_fact(back, RecordId::roster(node(9)), b"").hlc().hour() >= hours.below);
-    let mut again = State::new(actor(1, 2));
-    again.restore(record.clone());
-    assert!(again.stage_desired(back, &[(key(2), None)]).0.hour() >= hours.below);
-    // Nor does the bound on how far another's stamp moves us lift it, when we learn it from a peer.
-    let mut lost = State::new(actor(1, 3));
-    let _any = lost.merge(record, Wall(NOW.0 - 9 * HOUR));
-    assert!(lost.stage_desired(Wall(NOW.0 - 9 * HOUR), &[(key(2), None)]).0.hour() >= hours.below);
-}
-
-#[test]
-fn an_hour_with_a_staged_record_stays_open() {
-    let mut state = flock(1).remove(0);
-    let (hlc, records) = state.stage_desired(NOW, &[(key(1), Some(vec![1]))]);
-    let later = Wall(NOW.0 + 5 * HOUR);
-    let hours = |r: &Record| codec::decode::<Hours>(r.payload().unwrap()).unwrap();
-    assert_eq!(hours(&state.publish_hours(later).unwrap()).below, hlc.hour());
-    merge_all(&mut state, &records);
-    assert_eq!(hours(&state.publish_hours(later).unwrap()).below, 1_005);
-}
-
-#[test]
-fn tombstones_go_once_all_agree_and_nothing_comes_back() {
-    let mut states = flock(3);
-    let alive = write(&mut states[0], NOW, key(1), Some(b"x"));
-    let kept = write(&mut states[0], NOW, key(2), Some(b"kept"));
-    spread(&mut states, &alive);
-    spread(&mut states, &kept);
-    let gone = write(&mut states[1], NOW, key(1), None);
-    merge_all(&mut states[0], [&gone]);
-    let later = Wall(NOW.0 + 2 * HOUR);
-    publish(&mut states, later);
-    let partly = states[0].settle().unwrap();
-    spread(&mut states, &partly);
-    assert!(!states[0].ledger.is_settled(gone.hlc()), "node 3 lacks the deletion");
-    merge_all(&mut states[2], [&gone]);
-    publish(&mut states, later);
-    let settled: Vec<Record> = states.iter().filter_map(State::settle).collect();
-    assert_eq!(settled, vec![settled[0].clone(); 3], "the fact is nobody's opinion");
-    spread(&mut states, &settled[0]);
-    spread(&mut states, &partly);
-    for state in &mut states {
-        let root = state.root();
-        assert_eq!(state.settle(), None);
-        assert_eq!(state.collect(Instant::from_millis(1)), Vec::new());
-        assert_eq!(state.collect(Instant::from_millis(1) + Duration::from_secs(599)), Vec::new());
-        let dropped = state.collect(Instant::from_millis(1) + Duration::from_secs(600));
-        assert_eq!(dropped, vec![PersistOp::Delete { slot: gone.slot() }]);
-        assert_eq!((state.root(), state.siblings(&key(1)).len()), (root, 0));
-        assert_eq!(state.merge(alive.clone(), later), Merge::Refused(MergeRefusal::Settled));
-        assert_eq!(state.merge(kept.clone(), later), Merge::Known);
-        assert!(state.stage_desired(NOW, &[(key(3), None)]).0.hour() >= 1_002);
-    }
-    let mut empty = State::new(actor(4, 1));
-    empty.begin_first_copy();
-    merge_all(&mut empty, contents(&states[0]).iter().rev());
-    empty.end_first_copy();
-    assert_eq!(empty.root(), states[0].root());
-}
-
-#[test]
-fn another_roster_settles_nothing() {
-    let mut states = flock(2);
-    let later = Wall(NOW.0 + HOUR);
-    publish(&mut states, later);
-    assert!(states[1].settle().is_some());
-    let third = states[0].stage_fact(later, RecordId::roster(node(3)), b"in");
-    spread(&mut states, &third);
-    assert_eq!(states[1].settle(), None);
-    let removed = states[0].stage_fact(later, RecordId::removal(node(3)), b"out");
-    spread(&mut states, &removed);
-    assert!(states[1].settle().is_some(), "a removed node has no say");
-}
-
-#[test]
-fn digests_count_only_under_the_roster_they_were_made_for() {
-    let mut states = flock(3);
-    let later = Wall(NOW.0 + HOUR);
-    publish(&mut states, later);
-    assert!(states[0].settle().is_some());
-    let removed = states[0].stage_fact(later, RecordId::removal(node(3)), b"out");
-    spread(&mut states, &removed);
-    assert_eq!(states[0].settle(), None);
-    publish(&mut states, later);
-    assert!(states[0].settle().is_some());
-}
-
 #[test]
 fn of_kind_and_of_writer_are_in_order_and_exact() {
     let mut state = State::new(actor(2, 1));

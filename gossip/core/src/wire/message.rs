@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Record;
 use super::codec::{self, DecodeError};
-use crate::face::Frame;
+use crate::face::{Frame, FrameClass};
 use crate::hlc::Hlc;
 use crate::id::Generation;
 use crate::limits::MAX_FRAME;
@@ -67,6 +67,19 @@ pub(crate) enum Head {
     Prune,
     /// The sender lacks the records with these hashes, and wants fresh ones over this link from now on.
     Graft(Vec<u64>),
+    /// The receiver was left behind, as this record proves.
+    LeftBehind(Arc<[u8]>),
+}
+
+/// What a received frame is for, to be counted; records that a sync brought come as pushes. None of what cannot be read.
+#[must_use]
+pub fn frame_class(bytes: &[u8]) -> Option<FrameClass> {
+    Some(match open(bytes).ok()?.0 {
+        Head::Hello(_) | Head::Stored(_) | Head::Members(_) | Head::Goodbye => FrameClass::Control,
+        Head::Prune | Head::Graft(_) | Head::LeftBehind(_) => FrameClass::Control,
+        Head::Push(_) | Head::Digest(_) => FrameClass::Push,
+        Head::Walk(_) | Head::WalkEnd | Head::CopyRequest | Head::CopyPart(_) => FrameClass::Sync,
+    })
 }
 
 /// A frame without records.
@@ -166,6 +179,7 @@ mod tests {
         assert_eq!(frame(&Head::Digest(alloc::vec![7, 0x0102_0304_0506_0708])).bytes()[..], digest);
         assert_eq!(frame(&Head::Prune).bytes()[..], [1, 0, 0, 0, 1, 10]);
         assert_eq!(frame(&Head::Graft(alloc::vec![9])).bytes()[..], [1, 0, 0, 0, 3, 11, 1, 9]);
+        assert_eq!(frame(&Head::LeftBehind(Arc::from([5, 6]))).bytes()[..], [1, 0, 0, 0, 4, 12, 2, 5, 6]);
     }
 
     #[test]

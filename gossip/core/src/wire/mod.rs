@@ -7,4 +7,5 @@ pub mod codec;
 pub(crate) mod message;
 mod record;
 
+pub use message::frame_class;
 pub use record::{Class, Kind, Record, RecordError, RecordId, Stamp};

@@ -16,7 +16,7 @@ use crate::hash::hash64;
 use crate::hlc::Hlc;
 use crate::id::{Actor, Generation, NodeId};
 use crate::limits::{MAX_KEY, MAX_RECORD};
-use crate::model::{AllocId, Allocation, NodeHeader, ReplicaKey, ServiceKey, StackName, TokenId};
+use crate::model::{AllocId, Allocation, Asker, NodeHeader, ReplicaKey, ServiceKey, StackName, TokenId};
 
 /// The envelope that this build writes.
 pub(super) const ENVELOPE: u8 = 1;
@@ -31,7 +31,7 @@ pub enum Class {
     ManyWriters,
     /// Actual state: the node named in the key is the only writer; highest (generation, sequence) wins.
     OneWriter,
-    /// Facts: never change once written; of two for one key the greater (HLC, bytes) stays.
+    /// Facts: of two for one key the greater (HLC, bytes) stays. One without payload takes the fact back.
     GrowOnly,
 }
 
@@ -54,7 +54,9 @@ impl Kind {
     pub const REFUSAL: Self = Self(34);
     /// A node's digests of its unsettled hours.
     pub const HOURS: Self = Self(35);
-    /// An admission ([`RosterEntry`](crate::model::RosterEntry)).
+    /// How long a node has been missing others ([`Away`](crate::state::Away)).
+    pub const AWAY: Self = Self(36);
+    /// An admission ([`RosterEntry`](crate::model::RosterEntry)); its tombstone says that the node was forgotten.
     pub const ROSTER: Self = Self(64);
     /// A removal ([`Removal`](crate::model::Removal)).
     pub const REMOVAL: Self = Self(65);
@@ -134,6 +136,15 @@ impl RecordId {
         Self::new(Class::GrowOnly, Kind::REMOVAL, &node.0)
     }
 
+    /// The node that an admission or a removal is about.
+    #[must_use]
+    pub fn roster_node(&self) -> Option<NodeId> {
+        if self.class != Class::GrowOnly || !matches!(self.kind, Kind::ROSTER | Kind::REMOVAL) {
+            return None;
+        }
+        self.key.first_chunk::<16>().map(|id| NodeId(*id))
+    }
+
     /// The writer that a one-writer key names (its first 16 bytes).
     #[must_use]
     pub fn writer(&self) -> Option<NodeId> {
@@ -180,8 +191,12 @@ pub enum Stamp {
     Context {
         /// Who wrote.
         author: Actor,
+        /// Who asked it to; orders nothing.
+        asker: Asker,
         /// Sorted; the counter of each actor is an HLC.
         seen: Vec<(Actor, u64)>,
+        /// Everything stamped in hours below this one was seen as well: they had settled.
+        below: u64,
     },
     /// One writer: the boot and the position in it.
     Sequence {
@@ -291,17 +306,17 @@ impl Record {
             return Err(RecordError::TooLarge);
         }
         let envelope: Envelope = codec::decode(bytes).map_err(|_| RecordError::Unreadable)?;
-        let Envelope { version, id, stamp, hlc, payload } = &envelope;
+        let Envelope { version, id, stamp, hlc, payload: _ } = &envelope;
         if *version != ENVELOPE {
             return Err(RecordError::Unreadable);
         }
         let fits = match (&id.class, stamp) {
-            (Class::ManyWriters, Stamp::Context { author, seen }) => {
+            (Class::ManyWriters, Stamp::Context { author, seen, .. }) => {
                 seen.iter().any(|(actor, counter)| actor == author && *counter == hlc.0)
                     && seen.is_sorted_by(|a, b| a.0 < b.0)
             }
             (Class::OneWriter, Stamp::Sequence { .. }) => id.writer().is_some(),
-            (Class::GrowOnly, Stamp::Fact { .. }) => payload.is_some(),
+            (Class::GrowOnly, Stamp::Fact { .. }) => true,
             _ => false,
         };
         if !fits || id.key.len() > MAX_KEY {
@@ -358,6 +373,12 @@ impl Record {
         if let Meaning::Allocation(allocation) = self.meaning() { Some(allocation) } else { None }
     }
 
+    /// True for an admission or a removal.
+    #[must_use]
+    pub fn is_of_roster(&self) -> bool {
+        self.0.id.class == Class::GrowOnly && matches!(self.0.id.kind, Kind::ROSTER | Kind::REMOVAL)
+    }
+
     /// Its writer's boot.
     #[must_use]
     pub fn author(&self) -> Option<Actor> {
@@ -366,6 +387,15 @@ impl Record {
             Stamp::Sequence { generation, .. } => {
                 self.0.id.writer().map(|node| Actor { node, generation: *generation })
             }
+        }
+    }
+
+    /// Who asked for it; empty if that was nobody, or is not kept of its class.
+    #[must_use]
+    pub fn asker(&self) -> &str {
+        match &self.0.stamp {
+            Stamp::Context { asker, .. } => asker.as_str(),
+            Stamp::Sequence { .. } | Stamp::Fact { .. } => "",
         }
     }
 

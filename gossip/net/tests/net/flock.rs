@@ -7,7 +7,7 @@ use dunlin_gossip::face::{FrameClass, LinkId, PeerChange};
 use dunlin_gossip::id::{Generation, NodeId};
 use dunlin_gossip::model::{NodeName, RosterEntry};
 use dunlin_gossip::time::Wall;
-use dunlin_net::{Credentials, Net, NetConfig, NetEvent, NodeKeys};
+use dunlin_net::{CERTIFICATE_LIFETIME, Credentials, Net, NetConfig, NetEvent, NodeKeys};
 use tokio::sync::mpsc;
 
 /// Patience of every wait; only a failing test uses it up.
@@ -29,7 +29,7 @@ pub(crate) fn founder() -> (NodeKeys, Credentials) {
 
 /// The same cluster's credentials for other keys.
 pub(crate) fn enrol(of: &Credentials, keys: &NodeKeys) -> Credentials {
-    let certificate = of.authority.certify(keys.public_key()).unwrap().into();
+    let certificate = of.authority.certify(keys.public_key(), CERTIFICATE_LIFETIME).unwrap().into();
     Credentials { certificate, ..of.clone() }
 }
 
@@ -97,6 +97,20 @@ impl Node {
         self.until("LinkDown", |e| match e {
             NetEvent::LinkDown { link, reason, .. } => Some((link, reason)),
             _ => None,
+        })
+        .await
+    }
+
+    /// Both, in whichever order they come.
+    pub(crate) async fn expelled_and_link_down(&mut self) -> (NodeId, (Option<LinkId>, String)) {
+        let (mut told, mut down) = (None, None);
+        self.until("Expelled and LinkDown", |e| {
+            match e {
+                NetEvent::Expelled { by } => told = Some(by),
+                NetEvent::LinkDown { link, reason, .. } => down = Some((link, reason)),
+                _ => {}
+            }
+            told.zip(down.clone())
         })
         .await
     }

@@ -2,7 +2,7 @@
 
 use crate::flock::{Node, flock, founder, loopback, start};
 use dunlin_gossip::time::Wall;
-use dunlin_net::{JoinAttempt, JoinError, JoinRefusal, JoinToken, NetEvent, NodeKeys, join};
+use dunlin_net::{CERTIFICATE_LIFETIME, JoinAttempt, JoinError, JoinRefusal, JoinToken, NetEvent, NodeKeys, join};
 
 fn token(of: &Node) -> JoinToken {
     JoinToken::generate(of.credentials.cluster, of.credentials.authority.fingerprint(), of.id(), Wall(1_000)).unwrap()
@@ -26,7 +26,7 @@ async fn a_good_token_leads_in_and_the_newcomer_is_served() {
         let attempt = attempt(&mut host).await;
         assert_eq!((attempt.token, attempt.secret_hash), expected);
         assert_eq!((attempt.node, attempt.seal_key, attempt.name.as_str()), (me.id(), me.seal_key(), "wader"));
-        let certificate = host.credentials.authority.certify(&attempt.public_key).unwrap();
+        let certificate = host.credentials.authority.certify(&attempt.public_key, CERTIFICATE_LIFETIME).unwrap();
         attempt.accept(certificate, records.clone());
     };
     let parsed = JoinToken::parse(&token.to_text()).unwrap();
@@ -75,4 +75,38 @@ async fn unreachable_seeds_are_listed_with_reasons_and_another_cluster_is_named(
     let JoinError::Unreachable(reasons) = &error else { panic!("{error}") };
     assert_eq!(reasons.len(), 2);
     assert!(error.to_string().contains("nobody listens") && error.to_string().contains("nonsense"), "{error}");
+}
+
+#[tokio::test]
+async fn who_tries_many_tokens_is_turned_away_and_the_log_tells_it_once() {
+    let mut host = flock(1).await.remove(0);
+    let (token, me, seeds) = (token(&host), NodeKeys::generate().unwrap(), seed(&host));
+    let (mut decided, mut told) = (0, Vec::new());
+    let guessing = async {
+        loop {
+            match join(&seeds, &token, &me, "wader", &[]).await.unwrap_err() {
+                JoinError::WrongToken { .. } => {}
+                JoinError::Unreachable(reasons) => break reasons,
+                other => panic!("{other}"),
+            }
+        }
+    };
+    let reasons = tokio::select! {
+        reasons = guessing => reasons,
+        () = async {
+            loop {
+                match host.events.recv().await.expect("the network lives") {
+                    NetEvent::Join(attempt) => {
+                        decided += 1;
+                        assert!(decided < 60, "a burst of 30, and one a second");
+                        attempt.refuse(JoinRefusal::WrongToken);
+                    }
+                    NetEvent::Rejected { why, .. } => told.push(why),
+                    _ => {}
+                }
+            }
+        } => unreachable!("it goes on for ever"),
+    };
+    assert!(decided >= 30 && reasons[0].1.contains("too many attempts"), "{decided} {reasons:?}");
+    assert!(told.len() < decided, "a flood is told at a bounded rate: {}", told.len());
 }

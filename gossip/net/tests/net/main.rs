@@ -3,3 +3,4 @@
 mod flock;
 mod joining;
 mod planes;
+mod trust;

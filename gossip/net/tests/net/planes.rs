@@ -203,16 +203,40 @@ async fn a_removed_peer_is_dropped_and_its_packets_are_not_heard() {
     a.link_up().await;
     b.link_up().await;
     a.net.peer(&PeerChange::Removed { node: b.id() });
-    let (link, reason) = b.link_down().await;
+    let (told, (link, reason)) = b.expelled_and_link_down().await;
     assert!(link.is_some() && reason.contains("no longer a member"), "{reason}");
+    assert_eq!(told, a.id());
     a.link_down().await;
     b.net.send_packet(a.id(), b"ignored".to_vec());
     c.net.send_packet(a.id(), b"heard".to_vec());
     assert_eq!(a.packet().await, (c.id(), b"heard".to_vec()));
     b.net.dial(a.id());
-    let (link, reason) = b.link_down().await;
-    assert!(link.is_none() && reason.contains("does not admit"), "{reason}");
-    assert!(a.rejected().await.contains("does not admit"));
+    let (told, (link, reason)) = b.expelled_and_link_down().await;
+    assert!(link.is_none() && reason.contains("was removed"), "{reason}");
+    assert_eq!(told, a.id(), "whenever it comes back");
+    assert!(a.rejected().await.contains("was removed"));
+}
+
+#[tokio::test]
+async fn who_is_not_known_yet_is_not_told_that_it_was_removed() {
+    let mut nodes = flock(2).await;
+    let [a, b] = &mut nodes[..] else { panic!("two nodes") };
+    let keys = NodeKeys::generate().unwrap();
+    let mut unknown = start(keys.clone(), enrol(&a.credentials, &keys), loopback(3), 1).await;
+    for peer in [&*a, &*b] {
+        unknown.net.peer(&peer.admitted());
+    }
+    unknown.net.dial(a.id());
+    let told = unknown.until("LinkDown", |e| match e {
+        NetEvent::LinkDown { reason, .. } => Some(reason),
+        NetEvent::Expelled { by } => panic!("{by} says that it was removed"),
+        _ => None,
+    });
+    assert!(told.await.contains("does not admit"));
+    a.rejected().await;
+    b.net.peer(&PeerChange::Removed { node: unknown.id() });
+    unknown.net.dial(b.id());
+    assert_eq!(unknown.expelled_and_link_down().await.0, b.id());
 }
 
 #[tokio::test]
@@ -230,7 +254,10 @@ async fn an_unrostered_or_foreign_node_is_refused_with_the_reason() {
     let foreign = start(keys, other, loopback(3), 1).await;
     foreign.net.peer(&a.admitted());
     let refused = foreign.net.request(a.id(), Vec::new()).await;
-    assert!(matches!(refused, Err(NetError::UnknownPeer(_))), "its book takes no foreign certificate: {refused:?}");
+    assert!(
+        matches!(&refused, Err(NetError::Unreachable { why, .. }) if why.contains("not accepted by this cluster's authority")),
+        "an entry in the book does not make a foreign certificate good: {refused:?}"
+    );
 }
 
 #[tokio::test]

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use dunlin_core::face::{Problem, ProblemKind, Reply, Request};
+use dunlin_core::query::trust::{AdmittedRow, Rostered};
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{AllocId, ServiceKey};
+use dunlin_gossip::model::{AllocId, Asker, ServiceKey, TokenId};
+use dunlin_gossip::wire::RecordId;
 use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::doctor::Examined;
 
 /// Calls that wait for the loop.
 pub(crate) const QUEUE: usize = 256;
@@ -19,6 +23,8 @@ pub(crate) enum Listing {
     Stacks,
     Status,
     Tokens,
+    Conflicts,
+    Metrics,
 }
 
 /// Where a replica's output is.
@@ -28,6 +34,26 @@ pub(crate) struct Located {
     pub(crate) alloc: AllocId,
 }
 
+/// A change of authority that has begun.
+#[derive(Clone, Debug)]
+pub(crate) struct Rotated {
+    /// Fingerprints: the old one and the new one.
+    pub(crate) from: String,
+    pub(crate) to: String,
+    /// The tokens that there are: they name the old authority.
+    pub(crate) tokens: Vec<TokenId>,
+}
+
+/// A node that somebody named.
+#[derive(Clone, Debug)]
+pub(crate) struct MeantNode {
+    pub(crate) known: Rostered,
+    /// Whom it let in.
+    pub(crate) admitted: Vec<AdmittedRow>,
+    /// The tokens that it issued.
+    pub(crate) tokens: Vec<TokenId>,
+}
+
 /// Kept events and those to come.
 pub(crate) type Followed = (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>);
 
@@ -35,15 +61,25 @@ pub(crate) type Followed = (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>);
 #[derive(Debug)]
 pub(crate) enum Call {
     /// For the core.
-    Request(Request, oneshot::Sender<Reply>),
+    Request(Asker, Request, oneshot::Sender<Reply>),
     /// A listing, as JSON.
     List(Listing, oneshot::Sender<Vec<u8>>),
     /// Names of nodes.
     Names(Vec<NodeId>, oneshot::Sender<Vec<String>>),
     /// The service that is meant.
     Service(String, oneshot::Sender<Result<ServiceKey, Problem>>),
+    /// The register in conflict that is meant.
+    Conflict(String, oneshot::Sender<Result<RecordId, Problem>>),
     /// The allocation of a replica whose output is wanted.
     Locate(String, oneshot::Sender<Result<Located, Problem>>),
+    /// The node that is meant.
+    Node(String, oneshot::Sender<Result<MeantNode, Problem>>),
+    /// Whether a member is not alive.
+    Lost(oneshot::Sender<bool>),
+    /// What goes wrong here.
+    Doctor(oneshot::Sender<Examined>),
+    /// A new authority shall be made.
+    Rotate(oneshot::Sender<Result<Rotated, Problem>>),
     /// Events.
     Events(oneshot::Sender<Followed>),
 }
@@ -69,8 +105,13 @@ impl Door {
         answer.await.map_err(|_| stopping())
     }
 
-    pub(crate) async fn request(&self, request: Request) -> Result<Reply, Problem> {
-        match self.ask(|back| Call::Request(request, back)).await? {
+    /// Whether somebody who belongs is not there; none once the agent stops.
+    pub(crate) async fn is_somebody_lost(&self) -> Option<bool> {
+        self.ask(Call::Lost).await.ok()
+    }
+
+    pub(crate) async fn request(&self, asker: Asker, request: Request) -> Result<Reply, Problem> {
+        match self.ask(|back| Call::Request(asker, request, back)).await? {
             Reply::Problem(problem) => Err(problem),
             reply => Ok(reply),
         }
@@ -88,8 +129,24 @@ impl Door {
         self.ask(|back| Call::Service(text, back)).await?
     }
 
+    pub(crate) async fn conflict(&self, text: String) -> Result<RecordId, Problem> {
+        self.ask(|back| Call::Conflict(text, back)).await?
+    }
+
     pub(crate) async fn locate(&self, text: String) -> Result<Located, Problem> {
         self.ask(|back| Call::Locate(text, back)).await?
+    }
+
+    pub(crate) async fn node(&self, text: String) -> Result<MeantNode, Problem> {
+        self.ask(|back| Call::Node(text, back)).await?
+    }
+
+    pub(crate) async fn examine(&self) -> Result<Examined, Problem> {
+        self.ask(Call::Doctor).await
+    }
+
+    pub(crate) async fn rotate(&self) -> Result<Rotated, Problem> {
+        self.ask(Call::Rotate).await?
     }
 
     pub(crate) async fn events(&self) -> Result<Followed, Problem> {

@@ -5,6 +5,8 @@
 
 pub(crate) mod call;
 mod routes;
+mod table;
+mod trust;
 pub mod types;
 
 use std::io;
@@ -14,17 +16,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dunlin_gossip::id::NodeId;
+use dunlin_gossip::model::Asker;
 use dunlin_net::Net;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::UnixListener;
+use nix::unistd::{Uid, User};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::driver::Drivers;
 use crate::settings::Settings;
-use crate::setup::Membership;
 use call::Door;
 
 /// Clients at a time; the next one waits.
@@ -49,7 +53,7 @@ pub(crate) struct Context {
     pub(crate) door: Door,
     pub(crate) net: Net,
     pub(crate) drivers: Arc<Drivers>,
-    pub(crate) membership: Membership,
+    pub(crate) me: NodeId,
     pub(crate) at: SocketAddr,
 }
 
@@ -59,7 +63,7 @@ pub(crate) struct Api {
     path: PathBuf,
     net: Net,
     door: Door,
-    membership: Membership,
+    me: NodeId,
     at: SocketAddr,
 }
 
@@ -73,7 +77,7 @@ impl Api {
     /// Opens the socket; the data directory's lock says that nobody else uses the one that may lie there.
     pub(crate) fn open(
         settings: &Settings,
-        membership: &Membership,
+        me: NodeId,
         net: Net,
         door: Door,
         at: SocketAddr,
@@ -93,13 +97,13 @@ impl Api {
         }
         let listener = UnixListener::bind(&path).map_err(fail)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).map_err(fail)?;
-        Ok(Self { listener, path, net, door, membership: membership.clone(), at })
+        Ok(Self { listener, path, net, door, me, at })
     }
 
     /// Begins to answer.
     pub(crate) fn serve(self, drivers: Arc<Drivers>) -> Serving {
-        let Self { listener, path, net, door, membership, at } = self;
-        let context = Arc::new(Context { door, net, drivers, membership, at });
+        let Self { listener, path, net, door, me, at } = self;
+        let context = Arc::new(Context { door, net, drivers, me, at });
         Serving { path, task: tokio::spawn(accept(listener, context)) }
     }
 }
@@ -109,6 +113,17 @@ impl Serving {
     pub(crate) fn stop(self) {
         self.task.abort();
         let _gone_already = std::fs::remove_file(&self.path);
+    }
+}
+
+/// The user of this host who called, by name if the host knows one; the kernel says so, not the caller.
+async fn caller(stream: &UnixStream) -> Asker {
+    let Ok(credentials) = stream.peer_cred() else { return Asker::default() };
+    let uid = credentials.uid();
+    let found = tokio::task::spawn_blocking(move || User::from_uid(Uid::from_raw(uid))).await;
+    match found {
+        Ok(Ok(Some(user))) => Asker::new(&user.name),
+        Ok(Ok(None) | Err(_)) | Err(_) => Asker::new(&format!("uid-{uid}")),
     }
 }
 
@@ -129,7 +144,8 @@ async fn accept(listener: UnixListener, context: Arc<Context>) {
         let context = Arc::clone(&context);
         clients.spawn(async move {
             let _permit = permit;
-            let service = service_fn(|request| routes::answer(Arc::clone(&context), request));
+            let by = caller(&stream).await;
+            let service = service_fn(|request| routes::answer(Arc::clone(&context), by.clone(), request));
             let mut server = http1::Builder::new();
             server.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(64 * 1024);
             if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {

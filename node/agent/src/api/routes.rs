@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dunlin_core::face::{Problem, ProblemKind, Reply, Request, Written};
 use dunlin_gossip::hlc::Hlc;
-use dunlin_gossip::model::{StackName, Token, TokenId};
+use dunlin_gossip::model::{Asker, StackName, Token, TokenId};
 use dunlin_net::JoinToken;
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -22,8 +22,13 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::Context;
 use super::call::Listing;
-use super::types::{DeployBody, ErrorBody, NewToken, RemoveBody, ScaleBody, TokenBody, WrittenBody, status_of};
+use super::table::{self, Route};
+use super::trust;
+use super::types::{
+    CheckRow, DeployBody, ErrorBody, NewToken, RemoveBody, ResolveBody, ScaleBody, TokenBody, WrittenBody, status_of,
+};
 use crate::clock;
+use crate::doctor::{self, Examined};
 use crate::relay::{self, Part};
 
 /// Largest body of a request.
@@ -37,10 +42,17 @@ const MAX_WAIT: Duration = Duration::from_secs(3_600);
 /// A followed stream says that it lives after this silence.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+/// Whom this host asks for names.
+const RESOLVER: &str = "/etc/resolv.conf";
+
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// Answers one request; every problem becomes an error document.
-pub(super) async fn answer<B>(context: Arc<Context>, request: hyper::Request<B>) -> Result<Answer, Infallible>
+pub(super) async fn answer<B>(
+    context: Arc<Context>,
+    by: Asker,
+    request: hyper::Request<B>,
+) -> Result<Answer, Infallible>
 where
     B: Body + Send + 'static,
     B::Data: Send,
@@ -48,77 +60,98 @@ where
 {
     let (head, body) = request.into_parts();
     let result = async {
-        let path = head.uri.path().strip_prefix("/v1/").unwrap_or_default().trim_end_matches('/').to_owned();
+        let path = head.uri.path();
+        let (route, id) = Route::of(&head.method, path).ok_or_else(|| unknown(&head.method, path))?;
         let query = Query::of(&head.uri)?;
-        match head.method {
-            Method::GET => read(&context, &path, &query).await,
-            Method::POST => write(&context, &path, &collect(body).await?).await,
-            Method::DELETE => delete(&context, &path).await,
-            _ => Err(problem(ProblemKind::BadRequest, "only GET, POST and DELETE are understood".into())),
+        if let Some(hlc) = query.number("at_least")? {
+            let request = Request::AtLeast { hlc: Hlc(hlc), timeout: CATCH_UP };
+            context.door.request(Asker::default(), request).await?;
+        }
+        match route {
+            Route::List(listing) => list(&context, listing).await,
+            Route::Doctor => json(StatusCode::OK, &doctor(&context).await?),
+            Route::OpenApi => json(StatusCode::OK, &table::openapi()),
+            Route::Events => events(&context, query.flag("follow")?).await,
+            Route::Logs => logs(&context, &query).await,
+            Route::Deploy => deploy(&context, &by, &collect(body).await?).await,
+            Route::Scale => scale(&context, &by, &collect(body).await?).await,
+            Route::Remove => remove(&context, &by, &collect(body).await?).await,
+            Route::Resolve => resolve(&context, &by, &collect(body).await?).await,
+            Route::RemoveNode => trust::remove_node(&context, &by, parse(&collect(body).await?)?).await,
+            Route::RotateAuthority => trust::rotate(&context, &by).await,
+            Route::NewToken => new_token(&context, &by, parse(&collect(body).await?)?).await,
+            Route::RemoveToken => remove_token(&context, &by, id).await,
         }
     };
     Ok(result.await.unwrap_or_else(|problem| refuse(&problem)))
 }
 
-async fn read(context: &Arc<Context>, path: &str, query: &Query) -> Result<Answer, Problem> {
-    if let Some(hlc) = query.number("at_least")? {
-        context.door.request(Request::AtLeast { hlc: Hlc(hlc), timeout: CATCH_UP }).await?;
+async fn list(context: &Arc<Context>, listing: Listing) -> Result<Answer, Problem> {
+    let body = Bytes::from(context.door.list(listing).await?);
+    if listing == Listing::Metrics {
+        return Ok(streaming("text/plain; version=0.0.4", UnsyncBoxBody::new(Full::new(body))));
     }
-    let listing = match path {
-        "nodes" => Listing::Nodes,
-        "services" => Listing::Services,
-        "allocations" => Listing::Allocations,
-        "stacks" => Listing::Stacks,
-        "status" => Listing::Status,
-        "tokens" => Listing::Tokens,
-        "events" => return events(context, query.flag("follow")?).await,
-        "logs" => return logs(context, query).await,
-        _ => return Err(unknown(path)),
-    };
-    Ok(document(StatusCode::OK, context.door.list(listing).await?.into()))
+    Ok(document(StatusCode::OK, body))
 }
 
-async fn write(context: &Arc<Context>, path: &str, body: &[u8]) -> Result<Answer, Problem> {
-    match path {
-        "deploy" => {
-            let DeployBody { stack, services, ack, timeout_ms } = parse(body)?;
-            let request = Request::Deploy { stack: stack_name(&stack)?, services, ack, timeout: within(timeout_ms) };
-            written(context, request).await
-        }
-        "scale" => {
-            let ScaleBody { service, replicas, ack, timeout_ms } = parse(body)?;
-            let service = context.door.service(service).await?;
-            written(context, Request::Scale { service, replicas, ack, timeout: within(timeout_ms) }).await
-        }
-        "remove" => {
-            let RemoveBody { stack, ack, timeout_ms } = parse(body)?;
-            written(context, Request::Remove { stack: stack_name(&stack)?, ack, timeout: within(timeout_ms) }).await
-        }
-        "tokens" => new_token(context, parse(body)?).await,
-        _ => Err(unknown(path)),
-    }
+async fn doctor(context: &Arc<Context>) -> Result<Vec<CheckRow>, Problem> {
+    let Examined { mut checks, dns, zone } = context.door.examine().await?;
+    checks.push(doctor::dns(&dns, &zone).await);
+    let text = tokio::fs::read_to_string(RESOLVER).await.unwrap_or_default();
+    checks.push(doctor::resolver(&dns, &text));
+    Ok(checks)
 }
 
-async fn delete(context: &Arc<Context>, path: &str) -> Result<Answer, Problem> {
-    let id = path.strip_prefix("tokens/").ok_or_else(|| unknown(path))?;
+async fn deploy(context: &Arc<Context>, by: &Asker, body: &[u8]) -> Result<Answer, Problem> {
+    let DeployBody { stack, services, ack, timeout_ms } = parse(body)?;
+    let request = Request::Deploy { stack: stack_name(&stack)?, services, ack, timeout: within(timeout_ms) };
+    written(context, by, request).await
+}
+
+async fn scale(context: &Arc<Context>, by: &Asker, body: &[u8]) -> Result<Answer, Problem> {
+    let ScaleBody { service, replicas, ack, timeout_ms } = parse(body)?;
+    let service = context.door.service(service).await?;
+    written(context, by, Request::Scale { service, replicas, ack, timeout: within(timeout_ms) }).await
+}
+
+async fn remove(context: &Arc<Context>, by: &Asker, body: &[u8]) -> Result<Answer, Problem> {
+    let RemoveBody { stack, ack, timeout_ms } = parse(body)?;
+    written(context, by, Request::Remove { stack: stack_name(&stack)?, ack, timeout: within(timeout_ms) }).await
+}
+
+async fn resolve(context: &Arc<Context>, by: &Asker, body: &[u8]) -> Result<Answer, Problem> {
+    let ResolveBody { what, keep, ack, timeout_ms } = parse(body)?;
+    let register = context.door.conflict(what).await?;
+    let keep = u64::from_str_radix(&keep, 16).map_err(|_| {
+        problem(ProblemKind::BadRequest, format!("{keep} names no version; `dunlin conflicts` lists them"))
+    })?;
+    written(context, by, Request::Resolve { register, keep, ack, timeout: within(timeout_ms) }).await
+}
+
+async fn remove_token(context: &Arc<Context>, by: &Asker, id: &str) -> Result<Answer, Problem> {
     let id = u64::from_str_radix(id, 16).map_err(|_| {
         problem(ProblemKind::BadRequest, format!("{id} is no token's id; `dunlin token ls` lists them"))
     })?;
-    written(context, Request::RemoveToken(TokenId(id))).await
+    written(context, by, Request::RemoveToken(TokenId(id))).await
 }
 
-async fn written(context: &Arc<Context>, request: Request) -> Result<Answer, Problem> {
-    match context.door.request(request).await? {
+async fn written(context: &Arc<Context>, by: &Asker, request: Request) -> Result<Answer, Problem> {
+    json(StatusCode::OK, &keep(context, by, request).await?)
+}
+
+/// Makes a write, and tells what is known of it.
+pub(super) async fn keep(context: &Context, by: &Asker, request: Request) -> Result<WrittenBody, Problem> {
+    match context.door.request(by.clone(), request).await? {
         Reply::Written(Written { hlc, durable_on, wanted, warnings }) => {
             let durable_on = context.door.names(durable_on).await?;
-            json(StatusCode::OK, &WrittenBody { hlc, durable_on, wanted, warnings })
+            Ok(WrittenBody { hlc, durable_on, wanted, warnings })
         }
         other => Err(fault(&other)),
     }
 }
 
-async fn new_token(context: &Arc<Context>, body: TokenBody) -> Result<Answer, Problem> {
-    let (credentials, me) = (&context.membership.credentials, context.membership.keys.id());
+async fn new_token(context: &Arc<Context>, by: &Asker, body: TokenBody) -> Result<Answer, Problem> {
+    let (credentials, me) = (context.net.credentials(), context.me);
     let created = clock::wall();
     let expires = created.plus(Duration::from_secs(body.ttl_s));
     if body.ttl_s == 0 || body.label.len() > 200 {
@@ -129,7 +162,7 @@ async fn new_token(context: &Arc<Context>, body: TokenBody) -> Result<Answer, Pr
         .map_err(|e| problem(ProblemKind::Unavailable, e.to_string()))?;
     let secret_hash = token.secret_hash();
     let kept = Token { id: token.id, secret_hash, issuer: me, label: body.label, created, expires };
-    match context.door.request(Request::CreateToken(kept)).await? {
+    match context.door.request(by.clone(), Request::CreateToken(kept)).await? {
         Reply::Written(_) => {
             let text = token.to_text();
             let join = format!("DUNLIN_TOKEN={} dunlin agent --join {}", *text, context.at);
@@ -166,7 +199,7 @@ async fn logs(context: &Arc<Context>, query: &Query) -> Result<Answer, Problem> 
     let tail = query.number("tail")?.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     let part = Part { follow: query.flag("follow")?, tail };
     let at = context.door.locate(replica.to_owned()).await?;
-    let output = relay::logs(context.membership.keys.id(), &context.net, &context.drivers, at, part).await?;
+    let output = relay::logs(context.me, &context.net, &context.drivers, at, part).await?;
     let frames = stream::unfold(output, |mut output| async { output.recv().await.map(|piece| (piece, output)) });
     let frames = frames.map(|piece| Ok(Frame::data(piece)));
     Ok(streaming("application/octet-stream", UnsyncBoxBody::new(StreamBody::new(frames))))
@@ -244,16 +277,19 @@ fn stack_name(text: &str) -> Result<StackName, Problem> {
     StackName::new(text).map_err(|e| problem(ProblemKind::BadRequest, format!("the stack's name '{text}': {e}")))
 }
 
-fn within(timeout_ms: u64) -> Duration {
+pub(super) fn within(timeout_ms: u64) -> Duration {
     Duration::from_millis(timeout_ms).min(MAX_WAIT)
 }
 
-fn problem(kind: ProblemKind, text: String) -> Problem {
+pub(super) fn problem(kind: ProblemKind, text: String) -> Problem {
     Problem { kind, text }
 }
 
-fn unknown(path: &str) -> Problem {
-    problem(ProblemKind::NotFound, format!("there is nothing at /v1/{path}"))
+fn unknown(method: &Method, path: &str) -> Problem {
+    problem(
+        ProblemKind::NotFound,
+        format!("there is nothing to {method} at {path}; GET /v1/openapi.json lists what there is"),
+    )
 }
 
 fn fault(reply: &Reply) -> Problem {
@@ -261,7 +297,7 @@ fn fault(reply: &Reply) -> Problem {
     problem(ProblemKind::Unavailable, "the agent has a fault; its log says more".into())
 }
 
-fn json<T: Serialize>(status: StatusCode, value: &T) -> Result<Answer, Problem> {
+pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Result<Answer, Problem> {
     let text = serde_json::to_vec(value).map_err(|e| problem(ProblemKind::Unavailable, e.to_string()))?;
     Ok(document(status, text.into()))
 }

@@ -1,13 +1,12 @@
 //! The documents of the API that are not rows of `dunlin_core::query`: bodies of writes, results, errors.
 //!
-//! The CLI uses these same types, so the two cannot drift apart. Paths, all under `/v1`:
-//! `GET nodes|services|allocations|stacks|status|tokens|events[?follow=true]|logs?replica=R[&follow=true][&tail=N]`,
-//! `POST deploy|scale|remove|tokens`, `DELETE tokens/ID`. Reads take `?at_least=HLC`.
+//! The CLI uses these same types, so the two cannot drift apart. The routes are in the table from which
+//! `GET /v1/openapi.json` is made.
 
 use std::collections::BTreeMap;
 
 use dunlin_core::face::{Ack, Event, EventKind, ProblemKind};
-use dunlin_gossip::face::NoticeLevel;
+use dunlin_gossip::face::{MemberReason, MemberState, NoticeLevel};
 use dunlin_gossip::model::{Service, ServiceName};
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +53,88 @@ pub struct RemoveBody {
     pub timeout_ms: u64,
 }
 
+/// `POST /v1/conflicts`: settles one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ResolveBody {
+    /// As `GET /v1/conflicts` names it, or without the stack where that is unambiguous.
+    pub what: String,
+    /// The version that stays, as `GET /v1/conflicts` names it.
+    pub keep: String,
+    /// When to answer.
+    #[serde(default)]
+    pub ack: Ack,
+    /// After how many milliseconds to answer with what is known.
+    #[serde(default = "default_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
+/// `POST /v1/nodes/remove`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RemoveNodeBody {
+    /// Its name, its id or the beginning of one.
+    pub node: String,
+    /// Somebody else may hold its keys: tell whom it let in, make its tokens worthless, and change the authority.
+    #[serde(default)]
+    pub compromised: bool,
+    /// When to answer.
+    #[serde(default)]
+    pub ack: Ack,
+    /// After how many milliseconds to answer with what is known.
+    #[serde(default = "default_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
+/// The answer to `POST /v1/nodes/remove`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RemovedNode {
+    /// The removed node.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What is known of the write.
+    #[serde(flatten)]
+    pub written: WrittenBody,
+    /// What a compromise means; only if it was said to be one.
+    pub compromised: Option<Aftermath>,
+}
+
+/// What was done about a compromised node, and what is left to look at.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Aftermath {
+    /// Whom it let in, or a token that it issued: each may be somebody else's.
+    pub admitted: Vec<Admitted>,
+    /// Tokens that are worthless now, by their ids: its own, and all that name the old authority.
+    pub tokens_revoked: Vec<String>,
+    /// The new authority.
+    pub authority: Rotation,
+}
+
+/// The answer to `POST /v1/ca/rotate`: a change of authority that has begun.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rotation {
+    /// SHA-256 of the old authority's certificate.
+    pub from: String,
+    /// SHA-256 of the new one's.
+    pub to: String,
+    /// Tokens that are worthless now, by their ids: they name the old authority.
+    pub tokens_revoked: Vec<String>,
+}
+
+/// A node that a compromised one let in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Admitted {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The id of the token that it showed.
+    pub token: String,
+    /// When, milliseconds since 1970.
+    pub at_ms: u64,
+    /// As membership sees it; none if it was removed.
+    pub state: Option<String>,
+}
+
 /// `POST /v1/tokens`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TokenBody {
@@ -94,6 +175,31 @@ pub struct WrittenBody {
     pub wanted: u32,
     /// What the author should know.
     pub warnings: Vec<String>,
+}
+
+/// What a check of `GET /v1/doctor` came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Well.
+    Ok,
+    /// Somebody should look.
+    Warn,
+    /// Something does not work.
+    Fail,
+}
+
+/// One row of `GET /v1/doctor`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CheckRow {
+    /// What was looked at.
+    pub check: String,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was seen.
+    pub seen: String,
+    /// What to do; empty if all is well.
+    pub remedy: String,
 }
 
 /// Any error's document.
@@ -139,6 +245,10 @@ pub struct EventRow {
     pub service: Option<String>,
     /// `stack/service.slot`.
     pub replica: Option<String>,
+    /// Of a member's change, what it is now: `alive`, `suspect`, `down` or `left`.
+    pub state: Option<MemberState>,
+    /// And why: `joined`, `refuted`, `silence`, `refusal`, `gossip`, `left`, `removed` or `forgotten`.
+    pub reason: Option<MemberReason>,
     /// In words.
     pub text: String,
 }
@@ -168,6 +278,8 @@ impl EventRow {
             node: node.or_else(|| event.node.map(|n| n.to_string())),
             service: event.service.as_ref().map(ToString::to_string),
             replica: event.replica.as_ref().map(ToString::to_string),
+            state: event.member.map(|(state, _)| state),
+            reason: event.member.map(|(_, reason)| reason),
             text: event.text.clone(),
         }
     }

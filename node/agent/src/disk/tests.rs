@@ -25,7 +25,7 @@ fn put(record: &Record) -> PersistOp {
 }
 
 fn open_at(data: &Path) -> Result<(Disk, Loaded), DiskError> {
-    Disk::open(data, CLUSTER, Wall(1_000))
+    Disk::open(data, CLUSTER, Wall(1_000), 0)
 }
 
 /// Waits on the disk's own word; a deadline only so that a broken disk fails the test.
@@ -58,9 +58,9 @@ fn what_was_put_is_there_and_what_was_deleted_is_not() {
 #[test]
 fn a_generation_is_above_what_peers_know() {
     let dir = tempfile::tempdir().unwrap();
-    drop(Disk::open(dir.path(), CLUSTER, Wall(5)).unwrap());
+    drop(Disk::open(dir.path(), CLUSTER, Wall(5), 0).unwrap());
     raise(dir.path(), CLUSTER, Generation(70)).unwrap();
-    let (_disk, loaded) = Disk::open(dir.path(), CLUSTER, Wall(6)).unwrap();
+    let (_disk, loaded) = Disk::open(dir.path(), CLUSTER, Wall(6), 0).unwrap();
     assert_eq!(loaded.generation, Generation(71));
 }
 
@@ -68,7 +68,7 @@ fn a_generation_is_above_what_peers_know() {
 fn another_cluster_and_a_newer_format_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open_at(dir.path()).unwrap());
-    let error = Disk::open(dir.path(), ClusterId([4; 16]), Wall(0)).unwrap_err().to_string();
+    let error = Disk::open(dir.path(), ClusterId([4; 16]), Wall(0), 0).unwrap_err().to_string();
     assert!(error.contains(&CLUSTER.to_string()) && error.contains("--data-dir"), "{error}");
     let database = Database::create(dir.path().join(FILE)).unwrap();
     let transaction = database.begin_write().unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dunlin_agent::driver::{Drivers, DriversConfig};
 use dunlin_core::face::{Adopted, DriverCommand, DriverEvent, Exit, StartFailure, StartSpec};
@@ -14,6 +14,7 @@ use dunlin_gossip::model::{
     StackName, StopPolicy, Workload,
 };
 use dunlin_test_host::engine::{Clean, Image, containers};
+use dunlin_test_host::wait::{until, until_true};
 use tokio::sync::mpsc;
 
 /// Far beyond anything that works: what takes longer is broken.
@@ -167,7 +168,7 @@ impl Host {
     }
 
     pub(crate) async fn log_has(&self, text: &str) {
-        until(&format!("{text:?} in the log"), async || self.log(None).await.contains(text)).await;
+        until_true(&format!("{text:?} in the log"), PATIENCE, async || self.log(None).await.contains(text)).await;
     }
 
     /// The ids of this node's containers, running or not.
@@ -176,7 +177,7 @@ impl Host {
     }
 
     pub(crate) async fn no_containers(&self) {
-        until("no container to be left", async || self.containers().is_empty()).await;
+        until_true("no container to be left", PATIENCE, async || self.containers().is_empty()).await;
     }
 }
 
@@ -189,14 +190,6 @@ pub(crate) async fn collect(mut from: mpsc::Receiver<bytes::Bytes>) -> String {
     String::from_utf8(text).unwrap()
 }
 
-pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "never came: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 pub(crate) fn http(inner: u16, outer: u16) -> PublishedPort {
     PublishedPort { name: "http".into(), protocol: Protocol::Tcp, inner, outer, reach: Reach::Flock }
 }
@@ -207,17 +200,15 @@ pub(crate) fn free_port() -> u16 {
 
 /// The first answer with status 200 to a request.
 pub(crate) fn get(port: u16) -> String {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    until("an answer with status 200", PATIENCE, || {
         let answer = TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
             stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n")?;
             let mut text = String::new();
             stream.read_to_string(&mut text).map(|_| text)
         });
         match answer {
-            Ok(text) if text.contains("200") => return text,
-            _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
-            other => panic!("{other:?}"),
+            Ok(text) if text.contains("200") => Ok(text),
+            other => Err(format!("{other:?}")),
         }
-    }
+    })
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use dunlin_agent::host;
 use dunlin_agent::settings::{PORT, Settings};
@@ -15,6 +16,9 @@ use serde::Deserialize;
 use super::Done;
 use crate::args::Agent;
 use crate::failure::{Failure, Kind};
+
+/// Seconds for which certificates may be good.
+const LIFETIMES: RangeInclusive<u64> = 10..=3_650 * 24 * 3_600;
 
 /// The configuration file: the same names as on the command line.
 #[derive(Debug, Default, Deserialize)]
@@ -32,6 +36,7 @@ struct ConfigFile {
     cpus: Option<String>,
     memory: Option<String>,
     ports: Option<String>,
+    certificate_lifetime: Option<String>,
 }
 
 pub(super) fn run(args: &Agent, data_dir: &Path) -> Done {
@@ -95,6 +100,7 @@ fn settings(args: &Agent, data_dir: &Path) -> Result<Settings, Failure> {
             args.memory.as_ref().or(file.memory.as_ref()),
         )?,
         ports: ports(args.ports.as_deref().or(file.ports.as_deref()))?,
+        certificate_lifetime: lifetime(args.certificate_lifetime.as_deref().or(file.certificate_lifetime.as_deref()))?,
         keeper,
     })
 }
@@ -176,6 +182,30 @@ fn bytes(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
+/// `90d`, `12h`, `30m`, `20s`.
+fn lifetime(text: Option<&str>) -> Result<Duration, Failure> {
+    let Some(text) = text else { return Ok(dunlin_net::CERTIFICATE_LIFETIME) };
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..) {
+        Some("s") => Some(1),
+        Some("m") => Some(60),
+        Some("h") => Some(3_600),
+        Some("d") => Some(24 * 3_600),
+        _ => None,
+    };
+    let seconds = unit.and_then(|unit: u64| digits.parse::<u64>().ok()?.checked_mul(unit));
+    match seconds {
+        Some(seconds) if LIFETIMES.contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        Some(_) => {
+            Err(Failure::usage(format!("certificate lifetime {text}: from 10s to 3650d"), "--certificate-lifetime 90d"))
+        }
+        None => Err(Failure::usage(
+            format!("certificate lifetime {text}: expected a number and s, m, h or d"),
+            "--certificate-lifetime 90d",
+        )),
+    }
+}
+
 fn ports(text: Option<&str>) -> Result<RangeInclusive<u16>, Failure> {
     let Some(text) = text else { return Ok(20_000..=32_000) };
     let parsed = text.split_once('-').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
@@ -200,6 +230,8 @@ mod tests {
         assert_eq!(bytes("64"), Some(64));
         assert_eq!(bytes("12x"), None);
         assert!(ports(Some("9-3")).is_err());
+        assert_eq!(lifetime(Some("12h")).ok(), Some(Duration::from_secs(12 * 3_600)));
+        assert!(["5s", "9999d", "1w", "d", ""].iter().all(|text| lifetime(Some(text)).is_err()));
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn line(event: &Value) -> String {
     let at = event.get("at").and_then(Value::as_u64).unwrap_or(0);
     format!(
         "{}  {:<5} {:<10} {}{}",
-        clock(at),
+        render::clock(at),
         text(event, "level"),
         text(event, "kind"),
         subject(event),
@@ -61,22 +61,6 @@ fn subject(event: &Value) -> String {
     }
 }
 
-/// Milliseconds since the Unix epoch as `2026-01-31T12:00:00.000Z` (days to date after Hinnant's `civil_from_days`).
-fn clock(ms: u64) -> String {
-    let (days, rest) = (ms / 86_400_000, ms % 86_400_000);
-    let z = days + 719_468;
-    let era = z / 146_097;
-    let doe = z % 146_097;
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + u64::from(month <= 2);
-    let (h, m, s, milli) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1_000 % 60, rest % 1_000);
-    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{milli:03}Z")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,12 +72,5 @@ mod tests {
         assert_eq!(line(&event), "1970-01-01T00:00:00.000Z  info  allocation shop/web.2 on n3: healthy");
         let event = serde_json::json!({"at": 0, "level": "warn", "kind": "member", "node": "n3", "text": "suspect"});
         assert_eq!(line(&event), "1970-01-01T00:00:00.000Z  warn  member     n3: suspect");
-    }
-
-    #[test]
-    fn dates_are_right() {
-        assert_eq!(clock(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(clock(951_782_400_123), "2000-02-29T00:00:00.123Z");
-        assert_eq!(clock(1_795_219_199_000), "2026-11-20T23:59:59.000Z");
     }
 }

@@ -11,12 +11,12 @@ use crate::client::Client;
 use crate::render::table::Table;
 use crate::render::{self, age, bytes};
 
-fn rows(client: &Client, path: &str, listing: &Listing) -> Result<Value, crate::failure::Failure> {
+pub(super) fn rows(client: &Client, path: &str, listing: &Listing) -> Result<Value, crate::failure::Failure> {
     let path = listing.at_least.map_or_else(|| path.to_owned(), |hlc| format!("{path}?at_least={hlc}"));
     client.get(&path)
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -150,18 +150,40 @@ pub(super) fn status(client: &Client, args: &Listing) -> Done {
         return Ok(ExitCode::SUCCESS);
     }
     let Value::Object(fields) = &value else { return render::json(&value).map(|()| ExitCode::SUCCESS) };
-    for (key, field) in fields {
-        let shown = match field {
-            Value::Object(parts) => {
-                let parts = parts
-                    .iter()
-                    .map(|(k, v)| format!("{k} {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned)));
-                parts.collect::<Vec<_>>().join(", ")
-            }
-            _ => text(&value, key),
-        };
+    for (key, field) in fields.iter().filter(|(key, _)| *key != "peers") {
+        let shown = if field.is_object() { parts(field) } else { text(&value, key) };
         render::print_line(&format!("{:<16} {shown}", key.replace('_', " ")))?;
     }
+    peers(list(&value["peers"]))
+}
+
+/// The fields of an object on one line.
+fn parts(object: &Value) -> String {
+    let part = |(key, value): (&String, &Value)| {
+        let shown = if value.is_object() { format!("({})", parts(value)) } else { text(object, key) };
+        format!("{key} {shown}")
+    };
+    object.as_object().into_iter().flatten().map(part).collect::<Vec<_>>().join(", ")
+}
+
+/// How the node sees its peers.
+fn peers(rows: &[Value]) -> Done {
+    if rows.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    render::print_line("")?;
+    let mut table = Table::new(&["PEER", "STATE", "SINCE", "HEARD", "CLOCK", "RTT", "SUSPICIONS", "FLAPS"]);
+    for row in rows {
+        let unit = |key: &str, unit: &str| match row[key].as_i64() {
+            Some(n) => format!("{n}{unit}"),
+            None => "-".to_owned(),
+        };
+        let since = row["since_ms"].as_u64().map_or_else(|| "-".to_owned(), age);
+        let [name, state, suspicions, flaps] = ["node", "state", "suspicions", "flaps"].map(|key| text(row, key));
+        let (heard, clock, rtt) = (unit("view_age_ms", "ms"), unit("clock_offset_ms", "ms"), unit("rtt_us", "us"));
+        table.row(vec![name, state, since, heard, clock, rtt, suspicions, flaps]);
+    }
+    table.print("")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,13 +1,17 @@
 //! One file a command. Each ends in data, which [`render`](crate::render) prints.
 
 mod agent;
+mod conflicts;
 pub(crate) mod deploy;
+mod doctor;
 mod events;
 mod hello;
 mod init;
 mod listing;
 mod logs;
+mod node;
 mod sim;
+mod sim_trace;
 mod token;
 mod write;
 
@@ -16,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 
-use crate::args::{Command, Typed};
+use crate::args::{Ca, Command, Typed};
 use crate::client::Client;
 use crate::failure::Failure;
 
@@ -41,10 +45,14 @@ pub(crate) fn run(typed: Typed) -> Done {
         Command::Services(args) => listing::services(&client, &args),
         Command::Nodes(args) => listing::nodes(&client, &args),
         Command::Status(args) => listing::status(&client, &args),
+        Command::Doctor(args) => doctor::run(&client, &args),
         Command::Events(args) => events::run(&client, &args),
         Command::Logs(args) => logs::run(&client, &args),
         Command::Scale(args) => write::scale(&client, &args),
         Command::Rm(args) => write::rm(&client, &args),
+        Command::Conflicts(args) => conflicts::run(&client, &args),
+        Command::Node(args) => node::run(&client, &args),
+        Command::Ca(Ca::Rotate { json }) => node::rotate(&client, json),
         Command::Token(args) => token::run(&client, &args),
         Command::Sim(args) => sim::run(&args),
         Command::Hello => hello::run(),

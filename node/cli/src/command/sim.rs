@@ -1,15 +1,17 @@
 //! `dunlin sim`: the same code on thousands of virtual nodes.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use dunlin_sim::cli::{Outcome, RunOptions};
+use dunlin_sim::cli::{Outcome, RunOptions, Watch};
 use serde::Serialize;
 
-use super::Done;
+use super::{Done, sim_trace};
 use crate::args::Sim;
 use crate::failure::Failure;
 use crate::render;
 use crate::render::table::Table;
+use crate::render::waiting;
 
 #[derive(Serialize)]
 struct ScenarioRow {
@@ -20,24 +22,74 @@ struct ScenarioRow {
 pub(super) fn run(args: &Sim) -> Done {
     match args {
         Sim::List { json } => list(*json),
-        Sim::Show { scenario } => {
-            let text = dunlin_sim::cli::show(scenario).ok_or_else(|| {
+        Sim::Replay { trace, json } => sim_trace::replay(trace, *json),
+        Sim::Shrink { trace, runs, json } => sim_trace::shrink(trace, *runs, *json),
+        Sim::Show { scenario, seed, nodes } => {
+            let text = dunlin_sim::cli::show(scenario, *seed, *nodes).ok_or_else(|| {
                 Failure::usage(format!("there is no scenario {scenario}"), "dunlin sim list names them")
             })?;
             render::print_line(text.trim_end())?;
             Ok(ExitCode::SUCCESS)
         }
-        Sim::Run { scenario, nodes, seed, seeds, jobs, json } => {
+        Sim::Run { scenario, nodes, seed, seeds, traces, jobs, report: folder, json } => {
             let seeds = match seeds {
                 None => *seed..=*seed,
                 Some(text) => range(text)?,
             };
             let options =
                 RunOptions { scenario: scenario.clone(), nodes: *nodes, seeds, jobs: (*jobs).max(1), json: *json };
-            let outcomes = dunlin_sim::cli::run(&options).map_err(|e| Failure::usage(e, "dunlin sim list"))?;
-            report(&outcomes, *json)
+            let outcomes = match folder {
+                None => watched(&options, |watch| dunlin_sim::cli::run_watched(&options, watch))?,
+                Some(folder) => reported(&options, folder)?,
+            };
+            let done = report(&outcomes, *json);
+            sim_trace::keep(&options, &outcomes, traces)?;
+            done
         }
     }
+}
+
+/// Runs while a line tells how far it has come.
+fn watched<T>(options: &RunOptions, work: impl FnOnce(&Watch) -> Result<T, String>) -> Result<T, Failure> {
+    let watch = Watch::default();
+    let seeds = (options.seeds.end() - options.seeds.start()).saturating_add(1);
+    let done = waiting::while_told(|| told(&watch, seeds), || work(&watch));
+    done.map_err(|e| Failure::usage(e, "dunlin sim list"))
+}
+
+/// How far runs have come, for a terminal.
+fn told(watch: &Watch, seeds: u64) -> String {
+    let (at, end) = watch.time_ms();
+    let time = format!("{} of {} s", at / 1_000, end / 1_000);
+    let (done, broken) = (watch.done(), watch.broken());
+    let bad =
+        if broken == 0 { String::new() } else { format!(", {}", waiting::red(&format!("{broken} broke a promise"))) };
+    if seeds == 1 {
+        return time;
+    }
+    if done >= seeds {
+        return format!("recording one of {seeds} seeds{bad}: {time}");
+    }
+    format!("{done}/{seeds} seeds{bad}, the latest at {time}")
+}
+
+/// Runs, and leaves a report in a folder. That it can be made is known before anything runs.
+fn reported(options: &RunOptions, folder: &Path) -> Result<Vec<Outcome>, Failure> {
+    let cannot = |what: &Path, e: std::io::Error| {
+        let remedy = "give --report a folder that can be written to, or one that can be made";
+        Failure::usage(format!("--report: cannot write {}: {e}", what.display()), remedy)
+    };
+    std::fs::create_dir_all(folder).map_err(|e| cannot(folder, e))?;
+    let (page, document) = (folder.join("report.html"), folder.join("report.json"));
+    // An older report must not pass for this one should the run be broken off.
+    for file in [&page, &document] {
+        std::fs::write(file, "").map_err(|e| cannot(file, e))?;
+    }
+    let (outcomes, report) = watched(options, |watch| dunlin_sim::cli::run_reported(options, watch))?;
+    std::fs::write(&page, report.html).map_err(|e| cannot(&page, e))?;
+    std::fs::write(&document, report.json).map_err(|e| cannot(&document, e))?;
+    eprintln!("report: {}", page.display());
+    Ok(outcomes)
 }
 
 fn range(text: &str) -> Result<std::ops::RangeInclusive<u64>, Failure> {
@@ -81,7 +133,7 @@ fn report(outcomes: &[Outcome], json: bool) -> Done {
 }
 
 /// One run in lines for people: figures, then each broken promise and the command that shows it again.
-fn summary(outcome: &Outcome) -> String {
+pub(super) fn summary(outcome: &Outcome) -> String {
     let known = |s: Option<f64>| s.map_or_else(|| "-".to_owned(), |s| format!("{s:.2} s"));
     let mut text = format!(
         "{} nodes {} replicas {} seed {}: {:.0} s simulated in {:.2} s ({:.0} x real time), trace {}; detected p50 {}, \
@@ -103,11 +155,51 @@ fn summary(outcome: &Outcome) -> String {
     for broken in &outcome.violations {
         text.push_str(&format!("\n  BROKEN {} at {} s: {}", broken.invariant, broken.at_s, broken.detail));
     }
-    if !outcome.violations.is_empty() {
-        text.push_str(&format!(
-            "\n  again: dunlin sim run {} --nodes {} --seed {}",
-            outcome.scenario, outcome.nodes, outcome.seed
-        ));
-    }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(seeds: std::ops::RangeInclusive<u64>) -> RunOptions {
+        RunOptions { scenario: "steady".to_owned(), nodes: Some(3), seeds, jobs: 1, json: false }
+    }
+
+    fn folder(name: &str) -> std::path::PathBuf {
+        std::env::temp_dir().join(format!("dunlin-report-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn a_report_is_a_page_and_a_document_in_a_folder_that_is_made() {
+        let folder = folder("made");
+        let outcomes = reported(&options(1..=2), &folder.join("deep")).expect("it runs");
+        let page = std::fs::read_to_string(folder.join("deep/report.html")).expect("a page");
+        let document = std::fs::read_to_string(folder.join("deep/report.json")).expect("a document");
+        std::fs::remove_dir_all(&folder).expect("it was made");
+        assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>"), "{:.80}", page);
+        let document: serde_json::Value = serde_json::from_str(&document).expect("JSON");
+        let runs = document.get("runs").and_then(serde_json::Value::as_array).map(Vec::len);
+        assert_eq!(runs, Some(outcomes.len()));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_refused_before_anything_runs() {
+        let file = folder("file");
+        std::fs::write(&file, "in the way").expect("a file");
+        let failure = reported(&options(1..=u64::MAX), &file.join("below")).expect_err("a file is no folder");
+        std::fs::remove_file(&file).expect("it was made");
+        assert_eq!(failure.kind, crate::failure::Kind::Usage);
+        assert!(format!("{failure:?}").contains("below") && format!("{failure:?}").contains("--report"), "{failure:?}");
+    }
+
+    #[test]
+    fn how_far_it_has_come_is_told_in_seeds_or_in_time() {
+        let watch = Watch::default();
+        assert_eq!(told(&watch, 1), "0 of 0 s");
+        assert_eq!(told(&watch, 100), "0/100 seeds, the latest at 0 of 0 s");
+        dunlin_sim::cli::run_watched(&options(1..=2), &watch).expect("it runs");
+        assert!(told(&watch, 100).starts_with("2/100 seeds, the latest at "), "{}", told(&watch, 100));
+        assert!(told(&watch, 2).starts_with("recording one of 2 seeds: "), "{}", told(&watch, 2));
+    }
 }

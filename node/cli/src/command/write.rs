@@ -51,8 +51,12 @@ pub(super) fn report(written: &WrittenBody, what: &str, json: bool) -> Done {
             written.durable_on.join(", ")
         ))?;
     }
-    let enough = written.durable_on.len() >= usize::try_from(written.wanted).unwrap_or(usize::MAX);
-    Ok(if enough { ExitCode::SUCCESS } else { ExitCode::from(3) })
+    Ok(if is_kept(written) { ExitCode::SUCCESS } else { ExitCode::from(3) })
+}
+
+/// True if as many nodes keep it as were asked for.
+pub(super) fn is_kept(written: &WrittenBody) -> bool {
+    written.durable_on.len() >= usize::try_from(written.wanted).unwrap_or(usize::MAX)
 }
 
 pub(super) fn scale(client: &Client, args: &Scale) -> Done {

@@ -1,6 +1,7 @@
 //! Data to text: tables for people, one JSON document for programs.
 
 pub(crate) mod table;
+pub(crate) mod waiting;
 
 use serde::Serialize;
 
@@ -49,6 +50,22 @@ fn span(seconds: u64) -> String {
     }
 }
 
+/// Milliseconds since the Unix epoch as `2026-01-31T12:00:00.000Z` (days to date after Hinnant's `civil_from_days`).
+pub(crate) fn clock(ms: u64) -> String {
+    let (days, rest) = (ms / 86_400_000, ms % 86_400_000);
+    let z = days + 719_468;
+    let era = z / 146_097;
+    let doe = z % 146_097;
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + u64::from(month <= 2);
+    let (h, m, s, milli) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1_000 % 60, rest % 1_000);
+    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{milli:03}Z")
+}
+
 /// Bytes in the largest unit that leaves at least one: `512MiB`, `2GiB`.
 pub(crate) fn bytes(n: u64) -> String {
     match n {
@@ -68,5 +85,12 @@ mod tests {
         assert_eq!(bytes(1), "1B");
         assert_eq!(bytes(64 << 20), "64MiB");
         assert_eq!(bytes(3 << 29), "1.5GiB");
+    }
+
+    #[test]
+    fn dates_are_right() {
+        assert_eq!(clock(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(clock(951_782_400_123), "2000-02-29T00:00:00.123Z");
+        assert_eq!(clock(1_795_219_199_000), "2026-11-20T23:59:59.000Z");
     }
 }

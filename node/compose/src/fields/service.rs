@@ -16,7 +16,7 @@ use crate::tree::Kind;
 use crate::value::{Member, Value, quoted};
 
 /// What a specification's texts may have together, so that its record fits with room for the rest.
-const MAX_TEXTS: usize = MAX_RECORD - 8 * 1_024;
+const MAX_TEXTS: usize = MAX_RECORD - 32 * 1_024;
 /// Keys that stand for an image: where one was refused, a missing image is explained.
 const IMAGE_SOURCES: [&str; 3] = ["build", "extends", "provider"];
 

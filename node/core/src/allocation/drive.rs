@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::face::{NoticeLevel, PersistSeq};
 use dunlin_gossip::model::{AllocId, Endpoint, NodeHeader, Phase, RefusalReason};
 use dunlin_gossip::time::{Duration, Instant, Wall};
@@ -58,11 +59,7 @@ impl Node {
         out: &mut Outputs,
     ) {
         let address = self.config.header.service_address;
-        let Some(own) = self.owned.map.get_mut(&id) else {
-            let stop = Own::default_stop();
-            out.push(Output::Driver(DriverCommand::Stop { alloc: id, stop }));
-            return;
-        };
+        let Some(own) = self.owned.map.get_mut(&id) else { return self.stop_stray(id, now, out) };
         if attempt != own.attempt || own.record.phase != Phase::Starting || !own.step(Cue::Started) {
             return;
         }
@@ -144,6 +141,7 @@ impl Node {
         out: &mut Outputs,
     ) {
         let Some(own) = self.owned.map.get_mut(&id) else {
+            self.owned.strays.remove(&id);
             out.push(Output::Driver(DriverCommand::Forget { alloc: id }));
             return;
         };
@@ -151,7 +149,7 @@ impl Node {
             self.over(id, now, out);
             return;
         }
-        if attempt != own.attempt || !own.may_run() {
+        if attempt != own.attempt || !own.may_run() || planted(Bug::ExitIgnored) {
             return;
         }
         let (ran, well) = (now.since(own.started), own.well);
@@ -164,7 +162,7 @@ impl Node {
         match verdict {
             Verdict::Again(delay) => {
                 own.step(Cue::Again);
-                own.start_at = now + delay;
+                own.start_at = now + if planted(Bug::RestartTimerLost) { Duration::MAX } else { delay };
                 own.record.restarts = own.record.restarts.saturating_add(1);
                 self.touched(id, now, true);
             }
@@ -187,9 +185,9 @@ impl Node {
 
     fn on_probed(&mut self, id: AllocId, token: u64, outcome: &ProbeOutcome, now: Instant) {
         let Some(own) = self.owned.map.get_mut(&id) else { return };
-        let Some(check) = own.service.as_ref().and_then(|s| s.spec.health.clone()) else { return };
+        let Some(check) = own.service.as_ref().and_then(|s| s.spec.health.as_ref()) else { return };
         let Some(health) = own.health.as_mut() else { return };
-        let opinion = health.answer(token, *outcome == ProbeOutcome::Passed, &check, now);
+        let opinion = health.answer(token, *outcome == ProbeOutcome::Passed, check, now);
         match opinion {
             Opinion::Same => {}
             Opinion::Healthy => {
@@ -221,6 +219,9 @@ impl Node {
             out.cost += 1;
             self.own_timer(id, now, wall, out);
         }
+        let strays = self.owned.strays.iter().filter(|(_, at)| **at <= now);
+        let strays: Vec<AllocId> = strays.map(|(id, _)| *id).collect();
+        strays.into_iter().for_each(|id| self.stop_stray(id, now, out));
         self.refusal_upkeep(now);
     }
 
@@ -267,17 +268,17 @@ impl Node {
         if own.killing || !matches!(own.record.phase, Phase::Running | Phase::Healthy | Phase::Unhealthy) {
             return;
         }
-        let Some(check) = own.service.as_ref().and_then(|s| s.spec.health.clone()) else { return };
+        let Some(check) = own.service.as_ref().and_then(|s| s.spec.health.as_ref()) else { return };
         let Some(health) = own.health.as_mut() else { return };
         let token = self.owned.tokens;
-        if !health.ask(token, &check, now) {
+        if !health.ask(token, check, now) {
             return;
         }
         self.owned.tokens += 1;
         let endpoint = own.record.endpoint.as_ref();
         let address = endpoint.map_or(self.config.header.service_address, |e| e.instance.unwrap_or(e.node));
         let ports = own.record.ports.clone();
-        let (probe, timeout) = (check.probe, check.timeout);
+        let (probe, timeout) = (check.probe.clone(), check.timeout);
         out.push(Output::Driver(DriverCommand::Probe { alloc: id, token, probe, ports, address, timeout }));
     }
 
@@ -306,7 +307,7 @@ impl Node {
             self.stop(id, "its revision is not known here any more", now, out);
             return;
         }
-        if !allocatable.holds(&running.plus(&own.record.reservation)) {
+        if !self.owned.strays.is_empty() || !allocatable.holds(&running.plus(&own.record.reservation)) {
             own.start_at = now + LAZY;
             return;
         }
@@ -339,7 +340,14 @@ impl Node {
     fn send_stop(&mut self, id: AllocId, now: Instant, out: &mut Outputs) {
         let Some(own) = self.owned.map.get_mut(&id) else { return };
         let stop = own.stop_policy();
-        own.resend = Some(now + stop.grace + RESEND);
+        own.resend = (!planted(Bug::StopSentOnce)).then_some(now + stop.grace + RESEND);
+        out.push(Output::Driver(DriverCommand::Stop { alloc: id, stop }));
+    }
+
+    /// Ends what runs here and is not ours; asked for again until the driver confirms it.
+    pub(crate) fn stop_stray(&mut self, id: AllocId, now: Instant, out: &mut Outputs) {
+        let stop = Own::default_stop();
+        self.owned.strays.insert(id, now + stop.grace + RESEND);
         out.push(Output::Driver(DriverCommand::Stop { alloc: id, stop }));
     }
 
@@ -371,7 +379,9 @@ impl Node {
         debug_assert_eq!(next(own.record.phase, Cue::Gone), Next::Over);
         let before = self.view.set_allocation(self.me, id, None);
         self.names.allocation(self.me, before.as_deref(), None);
-        self.owned.staged.insert(RecordId::allocation(self.me, id), None);
+        if !planted(Bug::ClaimLeftBehind) {
+            self.owned.staged.insert(RecordId::allocation(self.me, id), None);
+        }
         if own.attempt > 0 {
             out.push(Output::Driver(DriverCommand::Forget { alloc: id }));
         }
@@ -382,7 +392,8 @@ impl Node {
 
     /// What waited for this allocation's end may start.
     fn start_after(&mut self, id: AllocId, now: Instant, out: &mut Outputs) {
-        let waiting = self.owned.map.iter_mut().filter(|(_, own)| own.after == Some(id));
+        let waiting =
+            self.owned.map.iter_mut().filter(|(_, own)| own.after == Some(id) && !planted(Bug::SuccessorForgotten));
         let next: Vec<AllocId> = waiting
             .map(|(id, own)| {
                 own.after = None;

@@ -15,6 +15,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::face::PersistSeq;
 use dunlin_gossip::model::{
     AllocId, Allocation, Phase, Refusal, ReplicaKey, Resources, Service, ServiceSpec, StopPolicy,
@@ -22,7 +23,7 @@ use dunlin_gossip::model::{
 use dunlin_gossip::time::{Duration, Instant};
 use dunlin_gossip::wire::RecordId;
 
-pub(crate) use port::choose as choose_ports;
+pub use port::choose as choose_ports;
 pub(crate) use probe::Health;
 pub(crate) use restart::Restarts;
 
@@ -104,8 +105,9 @@ impl Own {
     }
 
     /// True while the driver may have something of it running.
-    pub(crate) const fn may_run(&self) -> bool {
+    pub(crate) fn may_run(&self) -> bool {
         match self.record.phase {
+            Phase::Stopping if planted(Bug::StoppingNotCounted) => false,
             Phase::Starting | Phase::Running | Phase::Healthy | Phase::Unhealthy | Phase::Stopping => true,
             Phase::Pending | Phase::Exited | Phase::Failed => false,
         }
@@ -130,7 +132,8 @@ impl Own {
     /// How long an unhealthy replica may stay so before it is started again.
     pub(crate) fn patience(&self) -> Duration {
         let interval = self.spec().and_then(|s| s.health.as_ref()).map_or(Duration::ZERO, |h| h.interval);
-        interval.saturating_mul(3).max(Duration::from_secs(10))
+        let patience = interval.saturating_mul(3).max(Duration::from_secs(10));
+        if planted(Bug::HungLeftAlone) { Duration::MAX } else { patience }
     }
 }
 
@@ -149,12 +152,15 @@ pub(crate) struct Owned {
     /// One batch: later statements about one register replace earlier ones.
     pub(crate) staged: BTreeMap<RecordId, Option<Vec<u8>>>,
     pub(crate) tokens: u64,
+    /// What runs here without a claim, and when its end is asked for again. Nobody knows what it takes: nothing is started
+    /// beside it.
+    pub(crate) strays: BTreeMap<AllocId, Instant>,
 }
 
 impl Owned {
     /// The sum of what may be running now.
     pub(crate) fn running(&self) -> Resources {
-        let running = self.map.values().filter(|own| own.may_run());
+        let running = self.map.values().filter(|own| own.may_run()).skip(usize::from(planted(Bug::RoomOffByOne)));
         running.fold(Resources::default(), |sum, own| sum.plus(&own.record.reservation))
     }
 
@@ -166,6 +172,7 @@ impl Owned {
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.map.values().filter_map(Own::deadline).min()
+        let strays = self.strays.values().copied();
+        self.map.values().filter_map(Own::deadline).chain(strays).min()
     }
 }

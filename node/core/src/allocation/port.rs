@@ -14,7 +14,10 @@ use dunlin_gossip::model::{PortSpec, Protocol, PublishedPort, RefusalReason, Rep
 use crate::place::rank;
 
 /// The ports of an allocation. `held` are those of the node's other allocations; `avoid` were found taken by strangers.
-pub(crate) fn choose(
+///
+/// # Errors
+/// A fixed port is held, or the range is used up.
+pub fn choose(
     specs: &[PortSpec],
     replica: &ReplicaKey,
     node: NodeId,

@@ -7,16 +7,20 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::face::NoticeLevel;
 use dunlin_gossip::model::{AllocId, Refusal, RefusalReason, ReplicaKey, RevisionId};
 use dunlin_gossip::time::{Duration, Instant, Wall};
-use dunlin_gossip::wire::{RecordId, codec};
+use dunlin_gossip::wire::{Kind, RecordId, codec};
 
 use super::{Claimed, LAZY, earliest};
 use crate::claim;
 use crate::engine::Node;
 use crate::face::EventKind;
 use crate::view::RefusalView;
+
+/// What we have just ended is on its way to the disk for no longer than this.
+const OWN_PAUSE: Duration = Duration::from_secs(5);
 
 impl Node {
     /// An own allocation changed: the world, names, and sooner or later its record follow.
@@ -34,7 +38,7 @@ impl Node {
             self.log.replica(NoticeLevel::Info, EventKind::Allocation, self.me, &replica, text);
         }
         self.schedule.mark(replica.clone());
-        self.mark_turns(&replica);
+        self.mark_turns(&replica.service);
         if urgent {
             self.stage_own(id);
         }
@@ -108,6 +112,25 @@ impl Node {
             self.view.set_refusal(self.me, &replica, None);
             self.owned.staged.insert(RecordId::refusal(self.me, &replica), None);
         }
+    }
+
+    /// Something of ours changed in the state: it may have come from somebody who missed its end.
+    pub(crate) fn look_after_own(&mut self, now: Instant) {
+        self.own_at = self.own_at.or(Some(now + OWN_PAUSE));
+    }
+
+    /// Ends once more what the state says of us and is over: the end may be forgotten where the record came back.
+    pub(crate) fn end_what_came_back(&mut self, now: Instant) {
+        if self.own_at.is_none_or(|at| at > now) || !self.start.is_adopted() {
+            return;
+        }
+        self.own_at = None;
+        let own = self.gossip.state().of_writer(self.me, Kind::ALLOCATION);
+        let is_kept = planted(Bug::ClaimLeftBehind);
+        let is_over =
+            |id: &&RecordId| !is_kept && id.alloc_id().is_some_and(|alloc| !self.owned.map.contains_key(&alloc));
+        let over: Vec<RecordId> = own.map(|(id, _)| id).filter(is_over).cloned().collect();
+        self.owned.staged.extend(over.into_iter().map(|id| (id, None)));
     }
 
     fn revision_of(&self, replica: &ReplicaKey) -> Option<RevisionId> {

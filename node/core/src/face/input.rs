@@ -1,8 +1,9 @@
 //! Everything that can happen to a node.
 
+use dunlin_gossip::engine::Timing;
 use dunlin_gossip::face::GossipInput;
 use dunlin_gossip::id::{ClusterId, NodeId};
-use dunlin_gossip::model::NodeHeader;
+use dunlin_gossip::model::{Asker, NodeHeader};
 
 use super::{DriverEvent, Request, RequestId};
 
@@ -15,6 +16,8 @@ pub struct NodeConfig {
     pub cluster: ClusterId,
     /// What it says of itself (`adopted` is filled by the core).
     pub header: NodeHeader,
+    /// How long things take.
+    pub timing: Timing,
     /// Dynamic ports are taken from here.
     pub port_range: core::ops::RangeInclusive<u16>,
 }
@@ -27,7 +30,7 @@ pub enum Input {
     /// `next_deadline` has come.
     Deadline,
     /// Somebody asks for something; exactly one [`Output::Reply`](super::Output::Reply) answers it, unless the node stops.
-    Request(RequestId, Request),
+    Request(RequestId, Asker, Request),
     /// A driver has something to say.
     Driver(DriverEvent),
     /// What the node says of itself changed (capacity, addresses, drivers, labels).

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use dunlin_gossip::face::{GossipOutput, NoticeLevel};
+use dunlin_gossip::face::{GossipOutput, MemberReason, MemberState, NoticeLevel};
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{ReplicaKey, ServiceKey};
 use dunlin_gossip::time::Wall;
@@ -43,6 +43,8 @@ pub struct Event {
     pub service: Option<ServiceKey>,
     /// The replica it is about.
     pub replica: Option<ReplicaKey>,
+    /// Of a member's change: what it is now, and why.
+    pub member: Option<(MemberState, MemberReason)>,
     /// In words, one line, never a secret.
     pub text: String,
 }

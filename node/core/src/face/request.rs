@@ -9,6 +9,7 @@ use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{RosterEntry, Service, ServiceKey, ServiceName, StackName, Token, TokenId};
 use dunlin_gossip::time::Duration;
+use dunlin_gossip::wire::RecordId;
 use serde::{Deserialize, Serialize};
 
 /// Numbers a request; chosen by the shell, answered once.
@@ -62,6 +63,17 @@ pub enum Request {
         /// After which time to answer with what is known.
         timeout: Duration,
     },
+    /// Settle a conflict: of the versions that are held, one stays for good.
+    Resolve {
+        /// Of which register.
+        register: RecordId,
+        /// The hash of the record that stays.
+        keep: u64,
+        /// When to answer.
+        ack: Ack,
+        /// After which time to answer with what is known.
+        timeout: Duration,
+    },
     /// Keep a token that the shell made.
     CreateToken(Token),
     /// A token is good no longer.
@@ -80,6 +92,15 @@ pub enum Request {
         /// The stamp that a write's reply carried.
         hlc: Hlc,
         /// After which time to give up.
+        timeout: Duration,
+    },
+    /// Remove a node for good: it can neither connect nor come back, and what it runs is placed elsewhere.
+    RemoveNode {
+        /// Which.
+        node: NodeId,
+        /// When to answer.
+        ack: Ack,
+        /// After which time to answer with what is known.
         timeout: Duration,
     },
     /// Say goodbye to the flock (an orderly shutdown of the node, not of the agent).

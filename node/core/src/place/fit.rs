@@ -46,8 +46,6 @@ pub(super) struct Ground<'a> {
     order: Vec<(u64, usize)>,
     /// A weight, and where in the order its nodes are.
     weights: Vec<(u64, Range<usize>)>,
-    /// The hashes of the last replica asked about with each node, in the same order.
-    hashes: Vec<u64>,
     /// Of each specification that came along: which candidates suit it and have room for it now.
     fits: Vec<(&'a ServiceSpec, Vec<bool>)>,
 }
@@ -74,7 +72,6 @@ impl<'a> Ground<'a> {
             taken: BTreeMap::new(),
             order: sorted.into_iter().map(|(_, hash, index)| (hash, index)).collect(),
             weights,
-            hashes: Vec::with_capacity(nodes.len()),
             fits: Vec::new(),
         }
     }
@@ -104,28 +101,26 @@ impl<'a> Ground<'a> {
         })
     }
 
-    /// A replica, ready to be looked at until the next one is asked about.
+    /// A replica, ready to be looked at.
     pub(super) fn asks(&mut self, waiting: &Waiting<'a>) -> Asking<'a> {
         let hash = replica_hash(waiting.replica);
-        self.hashes.clear();
-        self.hashes.extend(self.order.iter().map(|(node, _)| mix(hash, *node)));
         let has_ports = waiting.spec.ports.iter().any(|p| p.published.is_some());
         Asking { waiting: *waiting, hash, fits: self.fits(waiting.spec), has_ports }
     }
 
-    /// The hashes and indices of the nodes of each weight.
-    fn classes(&self) -> impl Iterator<Item = (u64, impl Iterator<Item = (u64, usize)>)> {
-        self.weights.iter().map(|(weight, range)| {
-            let hashes = self.hashes.get(range.clone()).unwrap_or_default().iter().copied();
+    /// The hashes with a replica and the indices of the nodes of each weight.
+    fn classes(&self, replica: u64) -> impl Iterator<Item = (u64, impl Iterator<Item = (u64, usize)>)> {
+        self.weights.iter().map(move |(weight, range)| {
             let order = self.order.get(range.clone()).unwrap_or_default();
-            (*weight, hashes.zip(order.iter().map(|(_, index)| *index)))
+            (*weight, order.iter().map(move |(node, index)| (mix(replica, *node), *index)))
         })
     }
 
     /// Each candidate's place in the replica's rendezvous order.
-    pub(super) fn ranks(&self) -> impl Iterator<Item = (usize, Rank)> {
+    pub(super) fn ranks(&self, asking: &Asking<'_>) -> impl Iterator<Item = (usize, Rank)> {
         let rank = |weight, hash, index| (index, rank_of(hash, weight));
-        self.classes().flat_map(move |(weight, class)| class.map(move |(hash, index)| rank(weight, hash, index)))
+        self.classes(asking.hash)
+            .flat_map(move |(weight, class)| class.map(move |(hash, index)| rank(weight, hash, index)))
     }
 
     pub(super) fn rank(&self, asking: &Asking<'_>, index: usize) -> Option<Rank> {
@@ -139,7 +134,7 @@ impl<'a> Ground<'a> {
     /// The first candidates by rank on which it fits, at most so many.
     pub(super) fn first(&self, asking: &Asking<'_>, most: usize) -> Vec<(Rank, usize)> {
         let mut all: Vec<(Rank, Option<NodeId>, usize)> = Vec::new();
-        for (weight, class) in self.classes() {
+        for (weight, class) in self.classes(asking.hash) {
             let mut first: Vec<(Rank, Option<NodeId>, u64, usize)> = Vec::with_capacity(most + 1);
             let mut floor = 0;
             for (hash, index) in class {
@@ -164,7 +159,7 @@ impl<'a> Ground<'a> {
     pub(super) fn count_before(&self, asking: &Asking<'_>, mine: usize) -> Option<usize> {
         let (my_rank, me) = (self.rank(asking, mine)?, self.node(mine));
         let mut count = 0;
-        for (weight, class) in self.classes() {
+        for (weight, class) in self.classes(asking.hash) {
             let edge = first_below(my_rank, weight);
             for (hash, index) in class {
                 let ties = || rank_of(hash, weight) == my_rank && self.node(index) < me;

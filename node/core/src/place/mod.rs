@@ -122,7 +122,7 @@ fn best_k(asking: &Asking<'_>, ground: &Ground<'_>) -> Vec<Fitted> {
 
 fn sorted(asking: &Asking<'_>, ground: &Ground<'_>) -> Vec<Fitted> {
     let mut best = best_k(asking, ground);
-    let all = ground.ranks().filter_map(|(index, rank)| ground.fitted(asking, index, rank));
+    let all = ground.ranks(asking).filter_map(|(index, rank)| ground.fitted(asking, index, rank));
     let mut rest: Vec<Fitted> = all.filter(|f| best.iter().all(|b| b.node != f.node)).collect();
     rest.sort_unstable_by_key(|f| (f.rank, f.node));
     best.append(&mut rest);

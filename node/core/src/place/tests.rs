@@ -30,6 +30,7 @@ impl Host {
             drivers: vec![DriverKind::Exec],
             platform: Platform { os: "linux".to_string(), arch: "amd64".to_string() },
             version: "0".to_string(),
+            certificate: Default::default(),
             adopted: vec![],
         };
         Self { node: NodeId([n; 16]), header, room: allocatable, taken: BTreeSet::new(), services: Vec::new() }

@@ -4,20 +4,25 @@
 //! answers for the whole cluster. Ids are lower-case hexadecimal; a service is `stack/service`, a replica
 //! `stack/service.slot`.
 
+mod conflicts;
 mod rows;
+pub mod trust;
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use dunlin_gossip::face::MemberState;
+use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{
-    AllocId, Allocation, DriverKind, Mode, PublishedPort, ReplicaKey, ServiceKey, Slot, Workload,
+    AllocId, Allocation, DriverKind, Mode, PublishedPort, ReplicaKey, ServiceKey, Slot, StackManifest, StackName,
+    Workload,
 };
 use dunlin_gossip::time::{Instant, Wall};
 use dunlin_gossip::wire::{RecordId, codec};
 
+pub use conflicts::{ConflictRow, FieldRow, VersionRow, conflict_named, conflicts};
 pub use rows::{AllocationRow, MemberCounts, NodeRow, ServiceRow, StackRow, StatusRow, TokenRow};
 
 use crate::engine::Node;
@@ -28,7 +33,8 @@ use crate::view::InForce;
 #[must_use]
 pub fn nodes(node: &Node) -> Vec<NodeRow> {
     let view = node.view();
-    let known = view.nodes().iter().filter(|(_, n)| n.header.is_some() || n.state.is_some());
+    let removed = |id| node.gossip().roster().is_removed(id);
+    let known = view.nodes().iter().filter(|(id, n)| (n.header.is_some() || n.state.is_some()) && !removed(**id));
     let mut rows: Vec<NodeRow> = known
         .map(|(id, known)| {
             let header = known.header.as_deref();
@@ -195,6 +201,7 @@ pub fn status(node: &Node, _now: Instant, wall: Wall) -> StatusRow {
         clock: gossip.state().clock().0,
         wall_ms: wall.0,
         failed: node.failed,
+        counts: node.counts(),
     }
 }
 
@@ -217,13 +224,12 @@ pub fn tokens(node: &Node) -> Vec<TokenRow> {
 #[must_use]
 pub fn stacks(node: &Node) -> Vec<StackRow> {
     let view = node.view();
-    let row = |(name, (hlc, manifest)): (&dunlin_gossip::model::StackName, &(dunlin_gossip::hlc::Hlc, _))| {
-        let manifest: &dunlin_gossip::model::StackManifest = manifest;
+    let row = |(name, (_, manifest)): (&StackName, &(Hlc, StackManifest))| {
         let rows: Vec<ServiceRow> = view.services_of(name).map(|(key, force)| service_row(node, key, force)).collect();
         StackRow {
             stack: name.to_string(),
             services: manifest.services.keys().map(ToString::to_string).collect(),
-            deployed: hlc.0,
+            deployed: manifest.deployed.0,
             in_force: view.is_whole(name),
             replicas_wanted: rows.iter().map(|r| r.replicas_wanted).sum(),
             ready: rows.iter().map(|r| r.ready).sum(),

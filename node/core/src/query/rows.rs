@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 use dunlin_gossip::face::MemberState;
 use serde::Serialize;
 
+use crate::counts::Counts;
+
 /// A node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct NodeRow {
@@ -142,6 +144,8 @@ pub struct StatusRow {
     pub wall_ms: u64,
     /// True once the disk failed: nothing is accepted any more.
     pub failed: bool,
+    /// What this boot has put out.
+    pub counts: Counts,
 }
 
 /// A join token; its secret is not kept anywhere.

@@ -70,17 +70,21 @@ impl View {
             (Class::OneWriter, Kind::ALLOCATION),
             (Class::OneWriter, Kind::REFUSAL),
         ];
-        let mut unreadable = Vec::new();
-        for (class, kind) in kinds {
-            let ids: Vec<RecordId> = state.of_kind(class, kind).map(|(id, _)| id.clone()).collect();
-            let me = self.me;
-            for id in ids.into_iter().filter(|id| id.writer() != Some(me)) {
-                if matches!(self.apply(state, &id, now, wall), Change::Unreadable) {
-                    unreadable.push(id);
-                }
-            }
-        }
-        unreadable
+        let of_kind = |(class, kind)| state.of_kind(class, kind).map(|(id, _)| id.clone());
+        self.load_some(state, kinds.into_iter().flat_map(of_kind), now, wall)
+    }
+
+    /// Some registers of a state, at boot. Returns those whose meaning could not be read.
+    pub(crate) fn load_some(
+        &mut self,
+        state: &State,
+        ids: impl IntoIterator<Item = RecordId>,
+        now: Instant,
+        wall: Wall,
+    ) -> Vec<RecordId> {
+        let me = self.me;
+        let others = ids.into_iter().filter(|id| id.writer() != Some(me));
+        others.filter(|id| matches!(self.apply(state, id, now, wall), Change::Unreadable)).collect()
     }
 
     /// Takes note of a changed register. Own one-writer records never come here: their author knows better.
@@ -90,15 +94,19 @@ impl View {
             let newest = state.siblings(id).iter().map(Record::hlc).max();
             self.stamp(newest);
         }
-        match (id.class, id.kind) {
+        let change = match (id.class, id.kind) {
             (Class::ManyWriters, Kind::SERVICE) => self.apply_service(state, id, record),
-            (Class::ManyWriters, Kind::STACK) => self.apply_stack(id, record),
+            (Class::ManyWriters, Kind::STACK) => self.apply_stack(state, id),
             (Class::ManyWriters, Kind::TOKEN) => self.apply_token(id, record),
             (Class::OneWriter, Kind::HEADER) => self.apply_header(id, record),
             (Class::OneWriter, Kind::ALLOCATION) => self.apply_allocation(id, record),
             (Class::OneWriter, Kind::REFUSAL) => self.apply_refusal(id, record, now, wall),
             (Class::ManyWriters | Class::OneWriter | Class::GrowOnly, _) => Change::Nothing,
+        };
+        if let Some(node) = id.writer().filter(|_| record.is_none()) {
+            self.drop_if_gone(node);
         }
+        change
     }
 
     fn stamp(&mut self, hlc: Option<Hlc>) {
@@ -122,16 +130,20 @@ impl View {
             }
         };
         let stack = key.stack.clone();
-        self.registers.insert(key, register);
+        if register.value.is_none() && state.siblings(id).is_empty() {
+            self.registers.remove(&key);
+        } else {
+            self.registers.insert(key, register);
+        }
         self.settle(&stack)
     }
 
-    fn apply_stack(&mut self, id: &RecordId, record: Option<&Record>) -> Change {
+    fn apply_stack(&mut self, state: &State, id: &RecordId) -> Change {
         let name = core::str::from_utf8(&id.key).ok().and_then(|text| StackName::new(text).ok());
         let Some(name) = name else { return Change::Unreadable };
-        match record {
-            Some(record) => {
-                let Some(manifest) = read::<StackManifest>(record) else { return Change::Unreadable };
+        let Some(manifests) = manifests(state.siblings(id)) else { return Change::Unreadable };
+        match manifests.into_iter().max_by_key(|(_, manifest)| manifest.deployed) {
+            Some((record, manifest)) => {
                 self.stacks.insert(name.clone(), (record.hlc(), manifest));
             }
             None => {
@@ -260,6 +272,12 @@ impl View {
         self.set_refusal(node, &refusal.replica, Some(view));
         Change::Refusal(refusal.replica)
     }
+}
+
+/// The manifests among a stack's records, in canonical order; none if one of them cannot be read.
+pub(crate) fn manifests(siblings: &[Record]) -> Option<Vec<(&Record, StackManifest)>> {
+    let live = siblings.iter().filter(|record| record.payload().is_some());
+    live.map(|record| Some((record, read(record)?))).collect()
 }
 
 fn read<T: serde::de::DeserializeOwned>(record: &Record) -> Option<T> {

@@ -9,6 +9,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::face::MemberState;
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::NodeId;
@@ -16,9 +17,10 @@ use dunlin_gossip::model::{
     AllocId, Allocation, Epoch, Mode, NodeHeader, Protocol, RefusalReason, ReplicaKey, Resources, RevisionId, Service,
     ServiceKey, Slot, StackManifest, StackName, Token, TokenId,
 };
+use dunlin_gossip::paged::Paged;
 use dunlin_gossip::time::Instant;
 
-pub(crate) use apply::{Change, ServiceChange};
+pub(crate) use apply::{Change, ServiceChange, manifests};
 
 use crate::place::{Candidate, rank};
 
@@ -70,7 +72,8 @@ impl NodeView {
         self.reserved = Resources::default();
         self.taken.clear();
         self.services.clear();
-        for alloc in self.allocations.values().filter(|a| a.holds_room()) {
+        let skipped = usize::from(planted(Bug::RoomOffByOne));
+        for alloc in self.allocations.values().filter(|a| a.holds_room()).skip(skipped) {
             self.reserved = self.reserved.plus(&alloc.reservation);
             self.taken.extend(alloc.ports.iter().map(|p| (p.protocol, p.outer)));
             if alloc.phase.is_live() {
@@ -123,9 +126,9 @@ pub struct View {
     stacks: BTreeMap<StackName, (Hlc, StackManifest)>,
     registers: BTreeMap<ServiceKey, Register>,
     services: BTreeMap<ServiceKey, InForce>,
-    nodes: BTreeMap<NodeId, NodeView>,
+    nodes: Paged<NodeId, Arc<NodeView>>,
     /// By service, so that a replica is found by its slot rather than by comparing names at every step.
-    replicas: BTreeMap<ServiceKey, BTreeMap<Slot, Vec<Claim>>>,
+    replicas: BTreeMap<ServiceKey, Paged<Slot, Vec<Claim>>>,
     refusals: BTreeMap<ReplicaKey, BTreeMap<NodeId, RefusalView>>,
     tokens: BTreeMap<TokenId, Token>,
     stamps: BTreeSet<Hlc>,
@@ -133,19 +136,33 @@ pub struct View {
 
 impl View {
     pub(crate) fn new(me: NodeId) -> Self {
-        let mut view = Self {
+        let mut view = Self::empty(me);
+        view.set_member(me, MemberState::Alive);
+        view
+    }
+
+    /// A world without anybody.
+    pub(crate) const fn empty(me: NodeId) -> Self {
+        Self {
             me,
             grace: true,
             stacks: BTreeMap::new(),
             registers: BTreeMap::new(),
             services: BTreeMap::new(),
-            nodes: BTreeMap::new(),
+            nodes: Paged::new(),
             replicas: BTreeMap::new(),
             refusals: BTreeMap::new(),
             tokens: BTreeMap::new(),
             stamps: BTreeSet::new(),
-        };
-        view.node_mut(me).state = Some(MemberState::Alive);
+        }
+    }
+
+    /// The same world as another node sees it at its boot: what it claims itself it does not take from records.
+    pub(crate) fn seen_by(&self, me: NodeId) -> Self {
+        let mut view = Self { me, ..self.clone() };
+        view.set_member(me, MemberState::Alive);
+        let own: Vec<AllocId> = view.nodes.get(&me).into_iter().flat_map(|n| n.allocations.keys().copied()).collect();
+        own.into_iter().for_each(|id| drop(view.set_allocation(me, id, None)));
         view
     }
 
@@ -161,7 +178,7 @@ impl View {
         &self.services
     }
 
-    /// Stacks, in order, each with the stamp of its manifest.
+    /// Stacks, in order, each with the stamp of its manifest in force.
     #[must_use]
     pub const fn stacks(&self) -> &BTreeMap<StackName, (Hlc, StackManifest)> {
         &self.stacks
@@ -169,7 +186,7 @@ impl View {
 
     /// Every node of which anything is known.
     #[must_use]
-    pub const fn nodes(&self) -> &BTreeMap<NodeId, NodeView> {
+    pub const fn nodes(&self) -> &Paged<NodeId, Arc<NodeView>> {
         &self.nodes
     }
 
@@ -192,8 +209,11 @@ impl View {
     }
 
     /// All allocations of a service, in slot order.
-    pub fn of_service<'a>(&'a self, service: &ServiceKey) -> impl Iterator<Item = (NodeId, AllocId, &'a Allocation)> {
-        let claims = self.replicas.get(service).into_iter().flat_map(BTreeMap::values).flatten();
+    pub fn of_service<'a>(
+        &'a self,
+        service: &ServiceKey,
+    ) -> impl Iterator<Item = (NodeId, AllocId, &'a Allocation)> + use<'a> {
+        let claims = self.replicas.get(service).into_iter().flat_map(Paged::values).flatten();
         claims.map(|(node, id, alloc)| (*node, *id, &**alloc))
     }
 
@@ -208,7 +228,9 @@ impl View {
     pub fn wanted(&self, replica: &ReplicaKey) -> Option<&InForce> {
         let force = self.services.get(&replica.service)?;
         let fits = match (force.service.mode, replica.slot) {
-            (Mode::Replicated(n), Slot::Number(slot)) => slot >= 1 && slot <= n,
+            (Mode::Replicated(n), Slot::Number(slot)) => {
+                slot >= 1 && slot <= n + u32::from(planted(Bug::ScaleDownLeavesOne))
+            }
             (Mode::Global, Slot::Node(_)) => true,
             (Mode::Replicated(_), Slot::Node(_) | Slot::Run(..)) | (Mode::Global, Slot::Number(_) | Slot::Run(..)) => {
                 false
@@ -222,6 +244,7 @@ impl View {
     pub fn stands(&self, node: NodeId) -> bool {
         match self.nodes.get(&node).and_then(|n| n.state) {
             Some(MemberState::Alive | MemberState::Suspect) => true,
+            Some(MemberState::Down) if planted(Bug::DownOwnerKept) => true,
             Some(MemberState::Down | MemberState::Left) => false,
             None => self.grace,
         }
@@ -230,9 +253,40 @@ impl View {
     /// True if somebody takes care of a replica: a live claim, or an end that is final at the wanted revision.
     #[must_use]
     pub fn is_taken(&self, replica: &ReplicaKey, revision: RevisionId) -> bool {
-        self.of_replica(replica).any(|(node, _, alloc)| {
-            (alloc.phase.is_live() && self.stands(node)) || (!alloc.holds_room() && alloc.revision == revision)
-        })
+        self.of_replica(replica).any(|(node, _, alloc)| self.takes_care(node, alloc, revision))
+    }
+
+    fn takes_care(&self, node: NodeId, alloc: &Allocation, revision: RevisionId) -> bool {
+        (alloc.phase.is_live() && self.stands(node)) || (!alloc.holds_room() && alloc.revision == revision)
+    }
+
+    /// The wanted replicas (of a global service: ours) of which nobody takes care.
+    pub(crate) fn untaken(&self) -> Vec<ReplicaKey> {
+        let mut untaken = Vec::new();
+        for (service, force) in &self.services {
+            let slots = self.untaken_of(service, force).into_iter();
+            untaken.extend(slots.map(|slot| ReplicaKey { service: service.clone(), slot }));
+        }
+        untaken
+    }
+
+    fn untaken_of(&self, service: &ServiceKey, force: &InForce) -> Vec<Slot> {
+        let slots = self.replicas.get(service).into_iter().flatten();
+        let all_stand = self.nodes.keys().all(|node| self.stands(*node));
+        let is_taken = |claims: &[Claim]| {
+            claims.iter().any(|(node, _, alloc)| {
+                (all_stand && alloc.phase.is_live()) || self.takes_care(*node, alloc, force.revision)
+            })
+        };
+        let mut taken = slots.filter(|(_, claims)| is_taken(claims)).map(|(slot, _)| *slot).peekable();
+        let mut is_untaken = |slot: &Slot| {
+            while taken.next_if(|other| other < slot).is_some() {}
+            taken.peek() != Some(slot)
+        };
+        match force.service.mode {
+            Mode::Replicated(n) => (1..=n).map(Slot::Number).filter(|slot| is_untaken(slot)).collect(),
+            Mode::Global => core::iter::once(Slot::Node(self.me)).filter(|slot| is_untaken(slot)).collect(),
+        }
     }
 
     /// The highest epoch known of a replica.
@@ -245,7 +299,10 @@ impl View {
     #[must_use]
     pub fn refused_by(&self, replica: &ReplicaKey, revision: RevisionId, now: Instant) -> Vec<NodeId> {
         let refusals = self.refusals.get(replica).into_iter().flatten();
-        refusals.filter(|(_, r)| r.revision == revision && r.until > now).map(|(node, _)| *node).collect()
+        refusals
+            .filter(|(_, r)| r.revision == revision && (r.until > now || planted(Bug::RefusalNeverEnds)))
+            .map(|(node, _)| *node)
+            .collect()
     }
 
     /// The nodes that placement may choose from: alive, with a header.
@@ -282,14 +339,18 @@ impl View {
 
     /// Remembers what membership says of a node; true if that is new.
     pub(crate) fn set_member(&mut self, node: NodeId, state: MemberState) -> bool {
-        let view = self.node_mut(node);
-        let new = view.state != Some(state);
-        view.state = Some(state);
+        let new = self.nodes.get(&node).and_then(|view| view.state) != Some(state);
+        if new {
+            self.node_mut(node).state = Some(state);
+        }
         new
     }
 
     /// Sets or removes a node's header.
     pub(crate) fn set_header(&mut self, node: NodeId, header: Option<Arc<NodeHeader>>) {
+        if self.nodes.get(&node).is_some_and(|view| view.header == header) {
+            return;
+        }
         let view = self.node_mut(node);
         view.weight = header.as_ref().map_or(1, |h| rank::weight(&h.allocatable));
         view.header = header;
@@ -344,10 +405,10 @@ impl View {
     fn put_claim(&mut self, node: NodeId, id: AllocId, alloc: Arc<Allocation>) {
         let replica = &alloc.replica;
         if !self.replicas.contains_key(&replica.service) {
-            self.replicas.insert(replica.service.clone(), BTreeMap::new());
+            self.replicas.insert(replica.service.clone(), Paged::new());
         }
         let Some(slots) = self.replicas.get_mut(&replica.service) else { return };
-        let claims = slots.entry(replica.slot).or_default();
+        let claims = slots.get_or_insert_with(replica.slot, Vec::new);
         match claims.binary_search_by_key(&(node, id), |(node, id, _)| (*node, *id)) {
             Ok(at) => {
                 if let Some(claim) = claims.get_mut(at) {
@@ -368,6 +429,16 @@ impl View {
         ReplicaKey { service: known.clone(), slot: replica.slot }
     }
 
+    /// Forgets a node that left, of which nothing is held any more.
+    pub(super) fn drop_if_gone(&mut self, node: NodeId) {
+        let is_gone = |view: &Arc<NodeView>| {
+            view.state == Some(MemberState::Left) && view.header.is_none() && view.allocations.is_empty()
+        };
+        if self.nodes.get(&node).is_some_and(is_gone) {
+            self.nodes.remove(&node);
+        }
+    }
+
     /// Sets or removes a refusal.
     pub(crate) fn set_refusal(&mut self, node: NodeId, replica: &ReplicaKey, refusal: Option<RefusalView>) {
         match refusal {
@@ -386,6 +457,6 @@ impl View {
     }
 
     fn node_mut(&mut self, node: NodeId) -> &mut NodeView {
-        self.nodes.entry(node).or_insert_with(|| NodeView::new(node))
+        Arc::make_mut(self.nodes.get_or_insert_with(node, || Arc::new(NodeView::new(node))))
     }
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use dunlin_tests::ask;
 use dunlin_tests::cluster::{Cluster, PATIENCE, kill9, processes_in, text};
 use dunlin_tests::wait::until;
+use dunlin_tests::web;
 use serde_json::Value;
 
-use crate::failover::{compose, ready_cluster};
+use crate::calm;
+use crate::failover::ready_cluster;
 use crate::report::Figure;
-use crate::{ask, calm};
 
 /// Replicas of the deploy.
 const MANY: usize = 20;
@@ -29,7 +31,7 @@ pub(crate) fn deploy_and_process(runs: usize) -> [Figure; 2] {
     let (mut deploys, mut restarts) = (Vec::new(), Vec::new());
     for _ in 0..runs {
         let start = Instant::now();
-        let deployed = cluster.deploy(0, &compose(MANY), &[]);
+        let deployed = cluster.deploy(0, &web::compose(MANY), &[]);
         assert!(deployed.status.success(), "{}", text(&deployed.stderr));
         until_running(&cluster);
         deploys.push(start.elapsed().as_secs_f64());
@@ -100,7 +102,7 @@ impl Client {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            let found = ask::instances(*first).or_else(|_| ask::instances(*second)).unwrap_or_default();
+            let found = ask::instances(*first, "web").or_else(|_| ask::instances(*second, "web")).unwrap_or_default();
             if found.is_empty() {
                 self.count(false);
             }

@@ -4,11 +4,13 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use dunlin_tests::ask;
 use dunlin_tests::cluster::{Cluster, PATIENCE, processes_in, text};
 use dunlin_tests::wait::until;
+use dunlin_tests::web;
 
+use crate::calm;
 use crate::report::Figure;
-use crate::{ask, calm};
 
 /// Nodes, and replicas of the service.
 const NODES: u8 = 5;
@@ -17,20 +19,10 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Steady state before each fault.
 const CALM: Duration = Duration::from_secs(3);
 
-/// A service with a health check, and that many replicas.
-pub(crate) fn compose(replicas: usize) -> String {
-    format!(
-        "services:\n  web:\n    command: ${{DUNLIN}} hello\n    ports: [{{target: 8080, name: http}}]\n    \
-         stop_grace_period: 2s\n    deploy:\n      replicas: {replicas}\n      resources: {{reservations: {{cpus: '0.05', \
-         memory: 8M}}}}\n    x-dunlin:\n      healthcheck:\n        http: {{port: http, path: /health}}\n        \
-         interval: 500ms\n"
-    )
-}
-
 /// A cluster in which so many replicas are ready.
 pub(crate) fn ready_cluster(replicas: usize, network: bool) -> Cluster {
     let cluster = if network { Cluster::start_on_network(NODES) } else { Cluster::start(NODES) };
-    let deployed = cluster.deploy(0, &compose(replicas), &["--wait"]);
+    let deployed = cluster.deploy(0, &web::compose(replicas), &["--wait"]);
     assert!(deployed.status.success(), "{}", text(&deployed.stderr));
     cluster
 }
@@ -84,7 +76,8 @@ fn round(cluster: &mut Cluster, silence: bool) -> (f64, f64) {
 
 fn watch(cluster: &Cluster, victim: usize, others: &[usize], death: Instant) -> (f64, f64) {
     let (name, address): (_, Ipv4Addr) = (&cluster.nodes[victim].name, cluster.nodes[victim].address);
-    let is_gone = |n: &usize| ask::addresses(ask::server(cluster, *n)).is_ok_and(|found| !found.contains(&address));
+    let is_gone =
+        |n: &usize| ask::addresses(ask::server(cluster, *n), "web").is_ok_and(|found| !found.contains(&address));
     let (mut dead, mut whole) = (None, None);
     while (dead.is_none() || whole.is_none()) && death.elapsed() < PATIENCE {
         if dead.is_none() && others.iter().all(is_gone) {

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use dunlin_tests::ask;
 use dunlin_tests::cluster::{Cluster, processes_in, text};
 
+use crate::calm;
 use crate::failover::ready_cluster;
 use crate::report::Figure;
-use crate::{ask, calm};
 
 /// Until the flock has settled.
 const SETTLE: Duration = Duration::from_secs(20);

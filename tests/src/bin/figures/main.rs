@@ -3,7 +3,6 @@
 //! `cargo run --release -p dunlin-tests --bin figures [RUNS] [--only NAME]... [--json]` prints a table, or with `--json` one
 //! document. Timings depend on the machine and what else it does; nothing here is asserted, a missed goal is shown.
 
-mod ask;
 mod disturb;
 mod failover;
 mod idle;
