@@ -165,17 +165,7 @@ fn what_runs() {
         "0473686f70037765620002fbbbaafd0200000001000000fafc000010000104687474700050fb901f010103010100007f0000010104687474700050fb901f0101fd0068e5cf8b010000026f6b",
     );
     golden(&vec![Slot::Number(1), Slot::Node(NODE), Slot::Run(9, 2)], "0300010111111111111111111111111111111111020902");
-    let phases = [
-        Phase::Pending,
-        Phase::Starting,
-        Phase::Running,
-        Phase::Healthy,
-        Phase::Unhealthy,
-        Phase::Stopping,
-        Phase::Exited,
-        Phase::Failed,
-    ];
-    golden(&phases.to_vec(), "080001020304050607");
+    golden(&Phase::ALL.to_vec(), "080001020304050607");
     let refusal = |reason| Refusal {
         replica: replica(Slot::Number(2)),
         revision: RevisionId(1),

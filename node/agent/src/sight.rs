@@ -247,17 +247,7 @@ impl Agent {
 
     /// Own allocations; every phase is there, that a figure at zero is told from one that is missing.
     fn phases(&self) -> BTreeMap<&'static str, usize> {
-        let all = [
-            Phase::Pending,
-            Phase::Starting,
-            Phase::Running,
-            Phase::Healthy,
-            Phase::Unhealthy,
-            Phase::Stopping,
-            Phase::Exited,
-            Phase::Failed,
-        ];
-        let mut phases: BTreeMap<&'static str, usize> = all.iter().map(|phase| (phase.as_str(), 0)).collect();
+        let mut phases: BTreeMap<&'static str, usize> = Phase::ALL.iter().map(|phase| (phase.as_str(), 0)).collect();
         let own = self.node.view().nodes().get(&self.me);
         for alloc in own.iter().flat_map(|known| known.allocations.values()) {
             *phases.entry(alloc.phase.as_str()).or_default() += 1;

@@ -1,14 +1,14 @@
 //! Stories: what once went wrong, in ten verbs. Each was the smallest that shrinking left of a failing run, and each is about
-//! one bug, which can still be planted (docs/decisions/0013-planted-bugs.md): with it the story must fail, without it hold.
+//! bugs that can still be planted (docs/decisions/0013-planted-bugs.md): with one the story must fail, without it hold.
 //!
-//! `cargo test -p dunlin-sim --test stories` tells them; with `--features canary` each is told twice, with its bug and
+//! `cargo test -p dunlin-sim --test stories` tells them; with `--features canary` each is told twice, with its bugs and
 //! without. A new story comes from `dunlin sim shrink`, which prints it in these words.
 
 use dunlin_gossip::canary::Bug;
 
 /// Defines stories: tests, and a list of them with the bug that each is about.
 macro_rules! stories {
-    ($($(#[$doc:meta])* $name:ident fails_with $bug:ident { $story:expr })+) => {
+    ($($(#[$doc:meta])* $name:ident fails_with $($bug:ident),+ { $story:expr })+) => {
         $(
             $(#[$doc])*
             #[cfg_attr(not(feature = "canary"), test)]
@@ -19,7 +19,7 @@ macro_rules! stories {
 
         /// All of this file.
         #[cfg_attr(not(feature = "canary"), allow(dead_code, reason = "told one by one in a build without planted bugs"))]
-        pub(crate) const ALL: &[crate::Told] = &[$((stringify!($name), crate::Bug::$bug, $name)),+];
+        pub(crate) const ALL: &[crate::Told] = &[$((stringify!($name), &[$(crate::Bug::$bug),+], $name)),+];
     };
 }
 
@@ -28,8 +28,8 @@ mod disks;
 mod membership;
 mod workloads;
 
-/// A story's name, the bug that it is about, and how it is told.
-type Told = (&'static str, Bug, fn() -> Result<(), String>);
+/// A story's name, the bugs that it is about, and how it is told.
+type Told = (&'static str, &'static [Bug], fn() -> Result<(), String>);
 
 /// One test for all: what is planted is planted in the whole process.
 #[cfg(feature = "canary")]
@@ -37,15 +37,17 @@ type Told = (&'static str, Bug, fn() -> Result<(), String>);
 fn each_story_fails_with_its_bug_and_holds_without() {
     use dunlin_gossip::canary::plant;
     let mut wrong = Vec::new();
-    for (name, bug, tell) in [membership::ALL, disks::ALL, claims::ALL, workloads::ALL].concat() {
+    for (name, bugs, tell) in [membership::ALL, disks::ALL, claims::ALL, workloads::ALL].concat() {
         plant(None);
         if let Err(text) = tell() {
             wrong.push(format!("{name} does not hold: {text}"));
         }
-        plant(Some(bug));
-        match tell() {
-            Ok(()) => wrong.push(format!("{name} holds with {}", bug.name())),
-            Err(text) => println!("{name}, {}: {}", bug.name(), text.lines().next().unwrap_or_default()),
+        for bug in bugs {
+            plant(Some(*bug));
+            match tell() {
+                Ok(()) => wrong.push(format!("{name} holds with {}", bug.name())),
+                Err(text) => println!("{name}, {}: {}", bug.name(), text.lines().next().unwrap_or_default()),
+            }
         }
     }
     plant(None);

@@ -74,6 +74,18 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase, in the order of a life.
+    pub const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Starting,
+        Self::Running,
+        Self::Healthy,
+        Self::Unhealthy,
+        Self::Stopping,
+        Self::Exited,
+        Self::Failed,
+    ];
+
     /// True while the claim stands: the replica is taken care of here.
     #[must_use]
     pub const fn is_live(self) -> bool {

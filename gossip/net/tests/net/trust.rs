@@ -1,9 +1,10 @@
 //! Certificates that end, authorities that change, and what somebody with an old one may still do.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dunlin_net::{Credentials, NetEvent};
+use dunlin_net::{Credentials, NetEvent, certificate_end};
+use dunlin_test_host::wait::until_true;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::flock::{Node, flock};
@@ -14,6 +15,10 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 fn change(node: &mut Node, to: Credentials) {
     node.net.change_credentials(to.clone()).unwrap();
     node.credentials = to;
+}
+
+fn wall_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 async fn stale(node: &mut Node) -> dunlin_gossip::id::NodeId {
@@ -72,8 +77,10 @@ async fn an_expired_certificate_is_good_for_a_handover_and_nothing_else() {
     let mut nodes = flock(2).await;
     let [a, b] = &mut nodes[..] else { panic!("two nodes") };
     let expired = b.credentials.renewed(&b.keys, Duration::ZERO).unwrap();
+    let end = certificate_end(&expired.certificate).unwrap();
+    // The end itself still counts, by whole seconds.
+    until_true("the certificate expires", Duration::from_secs(10), async || wall_seconds() > end.0 / 1_000).await;
     change(b, expired);
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
     b.net.dial(a.id());
     let (link, reason) = b.link_down().await;
     assert!(link.is_none() && reason.contains("out of date"), "{reason}");

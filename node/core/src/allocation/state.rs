@@ -85,22 +85,12 @@ pub(crate) const fn next(phase: Phase, cue: Cue) -> Next {
 mod tests {
     use super::*;
 
-    const PHASES: [Phase; 8] = [
-        Phase::Pending,
-        Phase::Starting,
-        Phase::Running,
-        Phase::Healthy,
-        Phase::Unhealthy,
-        Phase::Stopping,
-        Phase::Exited,
-        Phase::Failed,
-    ];
     const CUES: [Cue; 9] =
         [Cue::Start, Cue::Started, Cue::Pass, Cue::Fail, Cue::Again, Cue::EndWell, Cue::EndBadly, Cue::Stop, Cue::Gone];
 
     #[test]
     fn what_stops_or_has_ended_never_lives_again() {
-        for phase in PHASES.into_iter().filter(|p| !p.is_live()) {
+        for phase in Phase::ALL.into_iter().filter(|p| !p.is_live()) {
             for cue in CUES {
                 assert!(!matches!(next(phase, cue), Next::Phase(p) if p.is_live()), "{phase:?} {cue:?}");
             }
@@ -109,7 +99,7 @@ mod tests {
 
     #[test]
     fn whatever_the_phase_a_stop_and_its_end_lead_out() {
-        for phase in PHASES {
+        for phase in Phase::ALL {
             let ends = match next(phase, Cue::Stop) {
                 Next::Over => true,
                 Next::Phase(after) => next(after, Cue::Gone) == Next::Over,
@@ -121,7 +111,7 @@ mod tests {
 
     #[test]
     fn health_counts_only_while_it_runs() {
-        for phase in PHASES {
+        for phase in Phase::ALL {
             let runs = matches!(phase, Phase::Running | Phase::Healthy | Phase::Unhealthy);
             assert_eq!(next(phase, Cue::Pass) == Next::Phase(Phase::Healthy), runs);
             assert_eq!(next(phase, Cue::Fail) == Next::Phase(Phase::Unhealthy), runs);

@@ -96,3 +96,32 @@ fn facts_told_outside_a_link_are_taken_and_nothing_else_is() {
     }
     assert_eq!(REMOVED, "the peer was removed from the cluster", "shells act upon it");
 }
+
+#[test]
+fn a_removed_node_is_cut_off_and_an_admitted_one_joins() {
+    let mut world = World::running(3, 11);
+    world.act(1, |gossip, now, wall, out| {
+        gossip.state_fact(now, wall, RecordId::removal(node(3)), b"gone".to_vec(), out);
+    });
+    world.run(Duration::from_secs(2));
+    for n in [1, 2] {
+        assert_eq!(world.gossip(n).member_state(node(3)), None);
+        assert!(world.has_event(n, |event| *event == GossipEvent::Peer(PeerChange::Removed { node: node(3) })));
+        assert!(world.gossip(n).links().all(|(_, peer)| peer != node(3)));
+    }
+}
+
+#[test]
+fn whose_admission_is_lost_to_the_others_makes_itself_known() {
+    let mut world = World::new(3, 11);
+    for n in [1, 2] {
+        world.hosts.get_mut(&n).expect("a host").disk.remove(&fact(3).slot());
+    }
+    world.partition(&[3], &[1, 2]);
+    (1..=3).for_each(|n| world.boot(n));
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.gossip(3).member_state(node(1)), Some(MemberState::Down));
+    world.cut.clear();
+    world.run(Duration::from_secs(40));
+    world.settled();
+}
