@@ -48,7 +48,7 @@ impl Membership {
 
     fn open(&mut self, now: Instant, short: u64, header: Header, suspect: Option<u16>, lines: &[Line]) {
         let (to_this_boot, sender) = (header.to == Some(self.boot), SwimId { short, boot: header.boot });
-        let to_earlier = header.to.is_some_and(|to| to < self.boot && to.generation() == self.boot.generation());
+        let to_earlier = header.to.is_some_and(|to| to < self.boot);
         if !to_this_boot && !to_earlier && header.message != Message::Announce {
             return;
         }
@@ -59,7 +59,8 @@ impl Membership {
             return;
         }
         if to_earlier && header.message != Message::Announce {
-            // It shall hear of our new identity. Two that have both renewed themselves would else never take each other's word.
+            // It shall hear of our new identity or boot: whom the rumour of it has missed asks the old one, and would give us up
+            // for want of an answer. Two that have both renewed themselves would else never take each other's word.
             return self.send(sender, Message::Gossip);
         }
         for line in lines {

@@ -112,6 +112,20 @@ fn two_that_renewed_themselves_unheard_take_each_others_word() {
     assert_eq!((held(&one, 2), held(&two, 1)), (Some(two.boot), Some(one.boot)));
 }
 
+/// The rumour of its boot has missed the other, who asks the boot that it knows of before giving it up.
+#[test]
+fn who_asks_an_earlier_boot_hears_of_the_next() {
+    let now = Instant::from_millis(2);
+    let (mut one, mut two) = (member(1, &[2]), member(2, &[1]));
+    two.boot = SwimId::new(node(2), Generation(8)).boot;
+    let suspect = one.line_on(SwimId::new(node(2), Generation(7)), 0);
+    one.apply(now, suspect, MemberReason::Gossip, true);
+    one.ask(now, node(2).short());
+    said(&mut one, 2).iter().for_each(|packet| two.packet(now, node(1), packet, None));
+    said(&mut two, 1).iter().for_each(|packet| one.packet(now, node(2), packet, None));
+    assert_eq!(states(&one), [MemberState::Alive]);
+}
+
 #[test]
 fn no_cut_or_change_of_a_packet_panics() {
     let (mut one, mut two) = (member(1, &[2, 3]), member(2, &[1, 3]));
