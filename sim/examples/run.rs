@@ -1,8 +1,14 @@
-//! Runs a scenario and prints its report as JSON: `run SCENARIO [NODES [FIRST_SEED [LAST_SEED [JOBS]]]]`.
+//! Runs a scenario and prints its report as JSON: `run SCENARIO [NODES [FIRST_SEED [LAST_SEED [JOBS]]]]`. In a build with
+//! planted bugs, `DUNLIN_CANARY=NAME` plants one.
 
 use dunlin_sim::cli::{RunOptions, run};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    #[cfg(feature = "canary")]
+    if let Ok(name) = std::env::var("DUNLIN_CANARY") {
+        use dunlin_gossip::canary::{Bug, plant};
+        plant(Some(Bug::named(&name).ok_or("DUNLIN_CANARY: no such bug")?));
+    }
     let words: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize| words.get(at).map(|word| word.parse::<u64>()).transpose();
     let first = number(2)?.unwrap_or(1);

@@ -9,7 +9,7 @@ use dunlin_names::NameChange;
 
 use crate::event::Event;
 use crate::inside;
-use crate::invariant::{p2_disk_first, p8_honest_names};
+use crate::invariant::{p2_disk_first, p2_unknown_kinds, p8_honest_names};
 use crate::net::{CREDIT_PORTION, HostNo, IDLE_TIMEOUT};
 use crate::queue::{MS, Nanos, SECOND};
 use crate::world::{SUPERVISED, World};
@@ -247,7 +247,9 @@ impl World {
             return;
         }
         self.take_off(number, end, frame.bytes().len() as u64);
+        let before = p2_unknown_kinds::foreign(self, to);
         self.feed(to, Input::Gossip(GossipInput::Frame { link: LinkId(number), frame }));
+        p2_unknown_kinds::check_frame(self, from, to, before);
     }
 
     /// An end has taken bytes off a link; once they are a portion, the other end may send as many in addition.

@@ -11,6 +11,7 @@ use dunlin_gossip::id::{ClusterId, NodeId};
 use dunlin_gossip::model::{DriverKind, NodeHeader, NodeName, Platform, Resources, RosterEntry};
 use dunlin_gossip::rng::{Rng, Seed};
 use dunlin_gossip::time::Wall;
+use dunlin_gossip::wire::WireVersion;
 use dunlin_names::Zone;
 
 use crate::answers::Answers;
@@ -35,6 +36,8 @@ pub(crate) struct Host {
     pub(crate) capacity: Resources,
     pub(crate) clock: Clock,
     pub(crate) timing: Timing,
+    /// The version of the wire that its agent speaks.
+    pub(crate) wire: WireVersion,
     pub(crate) disk: Disk,
     pub(crate) processes: Processes,
     pub(crate) rng: Rng,
@@ -91,6 +94,7 @@ impl Host {
             capacity,
             clock,
             timing,
+            wire: WireVersion::CURRENT,
             disk: Disk::default(),
             processes: Processes::default(),
             rng: own.split("chance").rng(),
@@ -164,10 +168,11 @@ impl Host {
                 allocatable: self.capacity,
                 drivers: vec![DriverKind::Exec],
                 platform: Platform { os: "linux".to_owned(), arch: "amd64".to_owned() },
-                version: "0.1.0".to_owned(),
+                version: format!("0.{}.0", self.wire.0),
                 certificate: Default::default(),
                 adopted: Vec::new(),
             },
+            wire: self.wire,
             timing: self.timing,
             port_range: 20_000..=29_999,
         }

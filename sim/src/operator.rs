@@ -12,6 +12,7 @@ use dunlin_gossip::time::Duration;
 use crate::disk::Image;
 use crate::event::Event;
 use crate::host::Host;
+use crate::invariant::p2_unknown_kinds;
 use crate::net::HostNo;
 use crate::promise::{About, Promise};
 use crate::queue::{MS, Nanos, SECOND};
@@ -148,7 +149,7 @@ impl World {
                 self.truth.deploying(self.now, version, counts.iter().flat_map(slots).collect());
             }
             let request = Request::Deploy { stack: stack(), services, ack: Ack::Default, timeout: PATIENCE };
-            self.write(*host, word, About { services: counts.into_keys().collect() }, request);
+            self.write(*host, word, About::services(counts.into_keys().collect()), request);
         }
     }
 
@@ -157,7 +158,8 @@ impl World {
         let Some(service) = service_key(name) else { return };
         self.truth.forget_losses();
         for host in at {
-            let about = About { services: vec![service.clone()] };
+            let drops = p2_unknown_kinds::would_drop(self, *host, &service);
+            let about = About { drops, ..About::services(vec![service.clone()]) };
             let request = Request::Scale { service: service.clone(), replicas, ack: Ack::Default, timeout: PATIENCE };
             self.write(*host, "scale", about, request);
         }
@@ -167,7 +169,7 @@ impl World {
         self.truth.forget_losses();
         for host in at {
             let request = Request::Remove { stack: stack(), ack: Ack::Default, timeout: PATIENCE };
-            let about = About { services: Vec::new() };
+            let about = About::services(Vec::new());
             self.write(*host, "remove", about, request);
         }
     }
@@ -213,6 +215,10 @@ impl World {
         match (pending, reply) {
             (Pending::Write { word, about, asked, .. }, Reply::Written(written)) => {
                 self.faults.bite(word);
+                if about.drops {
+                    let detail = format!("host {from} edits a service of which it does not know all fields");
+                    self.violation("p2-unknown-kinds", detail);
+                }
                 let kept = written.durable_on.len() as u64;
                 if kept < u64::from(written.wanted) && self.now < asked + SURELY_WAITS {
                     let wanted = written.wanted;

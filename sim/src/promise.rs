@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::{Actor, NodeId};
 use dunlin_gossip::model::ServiceKey;
-use dunlin_gossip::wire::{Record, RecordId, Stamp, codec};
+use dunlin_gossip::wire::{Record, RecordId, Stamp, WireVersion, codec};
 
 use crate::host::Host;
 use crate::inside;
+use crate::invariant::p2_unknown_kinds;
 use crate::net::HostNo;
 use crate::operator::stack;
 use crate::queue::{Nanos, SECOND};
@@ -21,6 +22,14 @@ const ANSWER_ON_ITS_WAY: Nanos = 10 * SECOND;
 #[derive(Clone, Debug)]
 pub(crate) struct About {
     pub(crate) services: Vec<ServiceKey>,
+    /// The node that writes would drop fields that it does not know.
+    pub(crate) drops: bool,
+}
+
+impl About {
+    pub(crate) const fn services(services: Vec<ServiceKey>) -> Self {
+        Self { services, drops: false }
+    }
 }
 
 /// A write that a node has acknowledged.
@@ -41,7 +50,7 @@ pub(crate) struct Promise {
 impl Promise {
     /// A write to all that it is about.
     pub(crate) fn new(by: HostNo, author: Actor, hlc: u64, about: About) -> Self {
-        let About { services } = about;
+        let About { services, .. } = about;
         let whole = core::iter::once(RecordId::stack(&stack()));
         let registers = whole.chain(services.iter().map(RecordId::service)).collect();
         Self { hlc, by, author, services, registers, holders: BTreeSet::new() }
@@ -72,7 +81,12 @@ impl World {
     /// A node has acknowledged a write.
     pub(crate) fn acknowledged(&mut self, by: HostNo, hlc: u64, about: About, durable_on: &[NodeId]) {
         let Some(node) = self.hosts[by as usize].node.as_ref() else { return };
-        let promise = Promise::new(by, inside::author(node), hlc, about);
+        let is_of_next = node.gossip().declared_by(self.hosts[by as usize].id) >= WireVersion::NEXT;
+        let mut promise = Promise::new(by, inside::author(node), hlc, about);
+        if is_of_next && !promise.services.is_empty() {
+            promise.registers.push(p2_unknown_kinds::register());
+            self.faults.bite("unknown-kinds");
+        }
         self.promised(promise, durable_on);
     }
 

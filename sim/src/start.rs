@@ -147,7 +147,7 @@ impl Prelude<'_> {
         let hlc = written.iter().filter(|record| record.id().kind == Kind::SERVICE).map(Record::hlc).max()?;
         written.into_iter().for_each(|record| self.held.restore(record));
         let author = Actor { node: host.id, generation: generation(host) };
-        let about = About { services: counts.into_keys().collect() };
+        let about = About::services(counts.into_keys().collect());
         Some(Promise::new(0, author, hlc.0, about))
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use dunlin_gossip::model::Resources;
 use dunlin_gossip::rng::{Ratio, Seed};
+use dunlin_gossip::wire::WireVersion;
 
 pub use crate::scenario::{Crash, Cut, DiskFate, Spoil, Start, Target};
 
@@ -209,7 +210,14 @@ impl Story {
     /// What is dead starts again.
     #[must_use]
     pub fn restart(self, disk: DiskFate, hosts: impl Into<Vec<HostNo>>) -> Self {
-        self.happens(Action::Restart { hosts: Some(Target::Hosts(hosts.into())), disk })
+        self.happens(Action::Restart { hosts: Some(Target::Hosts(hosts.into())), disk, version: None })
+    }
+
+    /// What is dead starts again, with what was safe, as an agent of this version.
+    #[must_use]
+    pub fn restart_as(self, version: WireVersion, hosts: impl Into<Vec<HostNo>>) -> Self {
+        let hosts = Some(Target::Hosts(hosts.into()));
+        self.happens(Action::Restart { hosts, disk: DiskFate::Kept, version: Some(version) })
     }
 
     /// The network gets worse for these hosts.
@@ -317,11 +325,16 @@ fn verb(action: &Action) -> String {
             format!("scale({service:?}, {replicas}, {})", hosts(at))
         }
         Action::Remove { at } => format!("remove({})", hosts(at)),
-        Action::Crash { what: Crash::InTurn { within, down }, hosts: of } => {
-            format!("crash(Crash::InTurn {{ within: ms({}), down: ms({}) }}, {})", within / MS, down / MS, hosts(of))
+        Action::Crash { what: Crash::InTurn { within, down, version }, hosts: of } => {
+            let (within, down, hosts) = (within / MS, down / MS, hosts(of));
+            let version = version.map_or_else(|| "None".to_owned(), |version| format!("Some({})", wire(version)));
+            format!("crash(Crash::InTurn {{ within: ms({within}), down: ms({down}), version: {version} }}, {hosts})")
         }
         Action::Crash { what, hosts: of } => format!("crash(Crash::{what:?}, {})", hosts(of)),
-        Action::Restart { hosts: of, disk } => {
+        Action::Restart { hosts: of, disk: DiskFate::Kept, version: Some(version) } => {
+            format!("restart_as({}, {})", wire(*version), of.as_ref().map_or_else(|| "[]".to_owned(), hosts))
+        }
+        Action::Restart { hosts: of, disk, version: _ } => {
             format!("restart(DiskFate::{disk:?}, {})", of.as_ref().map_or_else(|| "[]".to_owned(), hosts))
         }
         Action::Cut { how, hosts: of } => format!("cut({}, {})", cut(*how), hosts(of)),
@@ -330,6 +343,10 @@ fn verb(action: &Action) -> String {
         Action::Spoil { how, hosts: of } => format!("spoil({}, {})", spoil(*how), hosts(of)),
         Action::Calm { core } => format!("settle({})", hosts(core)),
     }
+}
+
+const fn wire(version: WireVersion) -> &'static str {
+    if version.0 == WireVersion::NEXT.0 { "WireVersion::NEXT" } else { "WireVersion::CURRENT" }
 }
 
 fn cut(how: Cut) -> String {

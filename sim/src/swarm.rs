@@ -7,6 +7,7 @@
 
 use dunlin_gossip::model::Resources;
 use dunlin_gossip::rng::{Ratio, Rng, Seed};
+use dunlin_gossip::wire::WireVersion;
 
 use crate::net::{Conditions, preset};
 use crate::queue::{MS, Nanos, SECOND};
@@ -103,6 +104,7 @@ impl Draw {
         let rage = self.rng.range(20..70) * SECOND;
         self.writes(&services, rage);
         self.faults(hosts, rage);
+        self.versions(hosts, rage, Seed(seed).split("versions").rng());
         let calm = FIRST + rage;
         let settle = SETTLE + rollout(&services);
         let core = if self.rng.below(2) == 0 { hosts } else { self.some(hosts) };
@@ -238,12 +240,27 @@ impl Draw {
         }
     }
 
+    /// In one flock of four agents go to the next version of the wire, some of them back. Drawn apart: whatever else a seed
+    /// draws stays as it was before there were versions.
+    fn versions(&mut self, hosts: u32, rage: Nanos, rng: Rng) {
+        let mut rng = std::mem::replace(&mut self.rng, rng);
+        for _ in 0..self.pick(&[0, 0, 0, 3]) {
+            let at = FIRST + self.rng.below(rage / MS) * MS;
+            let version = Some(self.pick(&[WireVersion::NEXT, WireVersion::NEXT, WireVersion::CURRENT]));
+            let within = self.pick(&[900, 5_000, 20_000]) * MS;
+            let down = self.pick(&[100, 500, 3_000]) * MS;
+            let hosts = fixed(self.some(hosts));
+            self.push(at, Action::Crash { what: Crash::InTurn { within, down, version }, hosts });
+        }
+        std::mem::swap(&mut self.rng, &mut rng);
+    }
+
     fn fault(&mut self, kind: Kind, at: Nanos, lasts: Nanos, hosts: Target) {
         let end = at + lasts;
         let cut = |how| Action::Cut { how, hosts: hosts.clone() };
         let spoil = |how| Action::Spoil { how, hosts: hosts.clone() };
         let crash = |what| Action::Crash { what, hosts: hosts.clone() };
-        let restart = |disk| Action::Restart { hosts: None, disk };
+        let restart = |disk| Action::Restart { hosts: None, disk, version: None };
         match kind {
             Kind::Agents => {
                 self.push(at, crash(Crash::Agents));

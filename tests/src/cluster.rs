@@ -33,6 +33,8 @@ pub struct Node {
     /// Its data directory.
     pub dir: PathBuf,
     agent: Option<Child>,
+    /// The program that its agents and its commands are.
+    binary: PathBuf,
     /// What runs a program on its host; empty where all share this one.
     prefix: Vec<String>,
 }
@@ -52,7 +54,8 @@ impl Node {
     /// If the binary cannot be started.
     #[must_use]
     pub fn run(&self, args: &[&str]) -> Output {
-        let output = Command::new(dunlin()).arg("--data-dir").arg(&self.dir).args(args).stdin(Stdio::null()).output();
+        let output =
+            Command::new(&self.binary).arg("--data-dir").arg(&self.dir).args(args).stdin(Stdio::null()).output();
         output.expect("the dunlin binary starts")
     }
 
@@ -135,20 +138,35 @@ impl Cluster {
         Self::build(count, None, CAPACITY, options)
     }
 
+    /// Nodes on loopback addresses, one of each of these programs.
+    ///
+    /// # Panics
+    /// If it does not come up in time.
+    #[must_use]
+    pub fn of_programs(programs: &[&Path]) -> Self {
+        Self::built_of(programs, None, CAPACITY, &[])
+    }
+
     fn build(count: u8, network: Option<Network>, capacity: [&str; 2], options: &[&str]) -> Self {
+        Self::built_of(&vec![dunlin(); usize::from(count)], network, capacity, options)
+    }
+
+    fn built_of(programs: &[&Path], network: Option<Network>, capacity: [&str; 2], options: &[&str]) -> Self {
         let root = TempDir::with_prefix("dunlin-test-").expect("a temporary directory");
         let serial = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
         let block = 100 + u8::try_from(pid % 100).expect("below 100");
         let sub = u8::try_from((pid / 100 + u32::from(serial) * 17) % 250).expect("below 250");
-        let nodes = (1..=count)
-            .map(|n| Node {
+        let nodes = (1_u8..)
+            .zip(programs)
+            .map(|(n, program)| Node {
                 name: format!("n{n}"),
                 address: network
                     .as_ref()
                     .map_or_else(|| Ipv4Addr::new(127, block, sub, n), |w| w.address(usize::from(n) - 1)),
                 dir: root.path().join(format!("n{n}")),
                 agent: None,
+                binary: program.to_path_buf(),
                 prefix: network.as_ref().map_or_else(Vec::new, |w| w.prefix(usize::from(n) - 1)),
             })
             .collect();
@@ -182,6 +200,11 @@ impl Cluster {
         self.nodes[n].address = Ipv4Addr::new(a, b, c, last);
     }
 
+    /// A node's next agent, and its commands from now on, are this program.
+    pub fn replace_program(&mut self, n: usize, program: &Path) {
+        program.clone_into(&mut self.nodes[n].binary);
+    }
+
     /// Starts (or starts again) an agent; does not wait.
     ///
     /// # Panics
@@ -198,7 +221,7 @@ impl Cluster {
         let seed = format!("{}:7400", self.nodes[0].address);
         let node = &mut self.nodes[n];
         let log = File::options().create(true).append(true).open(node.dir.join("agent.log")).expect("a log");
-        let mut command = node.command(&dunlin().display().to_string());
+        let mut command = node.command(&node.binary.display().to_string());
         command.arg("agent").arg("--data-dir").arg(&node.dir).args(["--name", &node.name]);
         command.args(["--bind", &format!("{}:7400", node.address), "--dns", &format!("{}:7453", node.address)]);
         let base = 22_000 + 400 * n;

@@ -86,6 +86,16 @@ bugs! {
     HourSettledEarly = "hour-settled-early",
     /// A node that hears of a newer boot of itself goes on with its old disk (P2).
     OldDiskUnnoticed = "old-disk-unnoticed",
+    // Versions.
+    /// A boot leaves out records of kinds that this version does not know: nobody has them after a restart of all that
+    /// understand them (P2).
+    UnknownForgotten = "unknown-forgotten",
+    /// A value with appended fields counts as unreadable: nodes of another version are nobody's candidates (P3, P8).
+    FieldsUnread = "fields-unread",
+    /// What a node declared in an earlier boot counts for the next one: who went back is sent what it cannot read.
+    OldBootSpokenTo = "old-boot-spoken-to",
+    /// An edit takes over what this version knows of a value, and drops the rest (P2).
+    EditDropsFields = "edit-drops-fields",
     // Durability.
     /// A peer says that it keeps a batch before its disk does (P2).
     StoredBeforeDisk = "stored-before-disk",

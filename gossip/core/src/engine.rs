@@ -19,6 +19,7 @@ mod spread;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod versions;
 mod writes;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -158,6 +159,10 @@ pub struct Gossip {
     /// The disk turned out to be old and was emptied: nothing may come in before the next boot.
     dropped: bool,
     unreadable: u64,
+    /// Frames among them.
+    foreign_frames: u64,
+    /// Frames of the kind that the next version brings.
+    rehearsed: u64,
 }
 
 impl Gossip {
@@ -224,6 +229,8 @@ impl Gossip {
             leaving: roster.is_removed(me),
             dropped: false,
             unreadable: 0,
+            foreign_frames: 0,
+            rehearsed: 0,
             config,
             state,
             roster,

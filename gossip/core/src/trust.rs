@@ -13,7 +13,7 @@ use crate::id::NodeId;
 use crate::model::RosterEntry;
 use crate::paged::Paged;
 use crate::state::State;
-use crate::wire::{Class, Kind, Record, RecordId, codec};
+use crate::wire::{Class, Kind, Record, RecordId};
 
 /// The roster as the shell was told of it.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +92,7 @@ impl Roster {
         let known = self.admitted.get(&node).filter(|known| known.admission == admission.hash());
         let entry: RosterEntry = match known {
             Some(known) => known.entry.clone(),
-            None => codec::decode(admission.payload()?).ok()?,
+            None => admission.read_as()?,
         };
         if entry.node != node {
             return None;

@@ -13,7 +13,7 @@ use dunlin_gossip::model::*;
 use dunlin_gossip::state::Away;
 use dunlin_gossip::state::hours::{Hours, Settled};
 use dunlin_gossip::time::Wall;
-use dunlin_gossip::wire::{Record, RecordId, Stamp, codec};
+use dunlin_gossip::wire::{Declared, Record, RecordId, Stamp, WireVersion, codec, rehearsal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -237,4 +237,25 @@ fn hours() {
     );
     golden(&Settled { below: 472_222 }, "fc9e340700");
     golden(&Away { nodes: vec![(NODE, 3_600)] }, "0111111111111111111111111111111111fb100e");
+}
+
+#[test]
+fn versions() {
+    golden(&Declared { most: WireVersion(2) }, "02");
+    let sequence = Stamp::Sequence { generation: ACTOR.generation, sequence: 300 };
+    record(
+        &Record::write(RecordId::declared(NODE), sequence.clone(), Hlc(5), Some(&[2])),
+        "010125101111111111111111111111111111111101fd0100000090010000fb2c0105010102",
+    );
+    // A kind that this version does not know, and a value with a field that it does not know.
+    record(
+        &Record::write(rehearsal::of_node(NODE), sequence.clone(), Hlc(5), Some(&rehearsal::value(9))),
+        "0101fb017f101111111111111111111111111111111101fd0100000090010000fb2c0105010b0972656865617273616c09",
+    );
+    let removal = Removal { node: NODE, kind: RemovalKind::Revoked, by: NODE, at: Wall(7) };
+    let mut grown = codec::encode(&removal);
+    grown.extend_from_slice(&[1, 42]);
+    let fact = Record::write(RecordId::removal(NODE), Stamp::Fact { author: ACTOR }, Hlc(5), Some(&grown));
+    assert_eq!(fact.read_as::<Removal>(), Some(removal));
+    assert_eq!(codec::decode::<Removal>(&grown).ok(), None, "messages are read to their end");
 }

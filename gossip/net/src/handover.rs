@@ -74,8 +74,10 @@ pub(crate) async fn serve(
 ) -> Result<(), String> {
     let exchange = async {
         let (mut send, mut recv) = connection.accept_bi().await.map_err(|e| explain(&e))?;
-        let version: u16 = codec::decode(&read_message(&mut recv).await?).map_err(|_| "a malformed request")?;
-        if version != VERSION {
+        let request = read_message(&mut recv).await?;
+        // A newer one may have appended something, here and in the answer.
+        let (version, _): (u16, _) = codec::decode_known(&request).map_err(|_| "a malformed request")?;
+        if version < VERSION {
             return Err(format!("a request of format {version}, {VERSION} is understood"));
         }
         let (reply, decision) = oneshot::channel();
@@ -109,7 +111,8 @@ async fn ask(connection: &Connection, by: NodeId) -> Result<Handed, String> {
         let (mut send, mut recv) = connection.open_bi().await.map_err(|e| explain(&e))?;
         write_message(&mut send, &codec::encode(&VERSION)).await?;
         let malformed = |_| "its answer is malformed; it may be of a newer version".to_owned();
-        let head: Head = codec::decode(&read_message(&mut recv).await?).map_err(malformed)?;
+        let answer = read_message(&mut recv).await?;
+        let (head, _): (Head, _) = codec::decode_known(&answer).map_err(malformed)?;
         let key = Zeroizing::new(head.authority_key);
         if head.facts > MAX_FACTS {
             return Err("its answer holds too many facts".into());

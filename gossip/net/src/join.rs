@@ -69,6 +69,12 @@ enum Answer {
     Refused(JoinRefusal),
 }
 
+/// True if bytes read as one of the exchange's messages. For tests that feed it anything: strangers send these.
+#[must_use]
+pub fn join_message_reads(bytes: &[u8]) -> bool {
+    codec::decode_known::<Ask>(bytes).is_ok() || codec::decode_known::<Answer>(bytes).is_ok()
+}
+
 /// Why a host does not admit a newcomer.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
 pub enum JoinRefusal {
@@ -237,8 +243,9 @@ async fn read_ask(
 ) -> Result<JoinAttempt, String> {
     let ask_bytes = read_message(recv).await?;
     let signature = read_message(recv).await?;
-    let ask: Ask = codec::decode(&ask_bytes).map_err(|_| "a malformed request to join")?;
-    if ask.version != VERSION {
+    // A newer one may have appended something.
+    let (ask, _): (Ask, _) = codec::decode_known(&ask_bytes).map_err(|_| "a malformed request to join")?;
+    if ask.version < VERSION {
         return Err(format!("a request to join of format {}, {VERSION} is understood", ask.version));
     }
     if !verifies(&ask.public_key, &proof(connection, &ask_bytes)?, &signature) {
@@ -436,13 +443,14 @@ async fn exchange(connection: &Connection, token: &JoinToken, me: &NodeKeys, ask
     write_message(&mut send, &signature).await.map_err(lost)?;
     let head = read_message(&mut recv).await.map_err(lost)?;
     let malformed = |what: &str| Failure::Final(JoinRefusal::Other(format!("its answer is malformed: {what}")));
-    let (cluster, authority, authority_key, previous, certificate, records) = match codec::decode(&head) {
-        Ok(Answer::Accepted { cluster, authority, authority_key, previous, certificate, records }) => {
-            (cluster, authority, Zeroizing::new(authority_key), previous, certificate, records)
-        }
-        Ok(Answer::Refused(why)) => return Err(Failure::Final(why)),
-        Err(_) => return Err(malformed("it may be of a newer version")),
-    };
+    let (cluster, authority, authority_key, previous, certificate, records) =
+        match codec::decode_known(&head).map(|(answer, _)| answer) {
+            Ok(Answer::Accepted { cluster, authority, authority_key, previous, certificate, records }) => {
+                (cluster, authority, Zeroizing::new(authority_key), previous, certificate, records)
+            }
+            Ok(Answer::Refused(why)) => return Err(Failure::Final(why)),
+            Err(_) => return Err(malformed("it may be of a newer version")),
+        };
     if records > MAX_RECORDS {
         return Err(malformed("too many records"));
     }

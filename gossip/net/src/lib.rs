@@ -40,7 +40,7 @@ pub use endpoint::{Net, NetConfig, NetStats};
 pub use error::NetError;
 pub use event::NetEvent;
 pub use handover::{Handed, HandoverAsked};
-pub use join::{JoinAttempt, JoinError, JoinRefusal, Joined, join};
+pub use join::{JoinAttempt, JoinError, JoinRefusal, Joined, join, join_message_reads};
 pub use keys::{KeyError, NodeKeys, certificate_key, node_id};
 pub use meter::Traffic;
 pub use paths::{Paths, Ways};

@@ -17,7 +17,7 @@ use dunlin_gossip::face::{Boot, GossipEvent, GossipOutput, NoticeLevel, PeerChan
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{NodeHeader, NodeName, RosterEntry};
 use dunlin_gossip::rng::Seed;
-use dunlin_gossip::wire::{Record, RecordId, codec};
+use dunlin_gossip::wire::{Record, RecordId, WireVersion};
 use dunlin_net::{Net, NetConfig, NetError};
 use tokio::net::lookup_host;
 use tokio::signal::unix::{SignalKind, signal};
@@ -233,6 +233,7 @@ fn core(
         me,
         cluster: membership.credentials.cluster,
         header,
+        wire: WireVersion::CURRENT,
         timing: Timing::default(),
         port_range: settings.ports.clone(),
     };
@@ -251,8 +252,8 @@ fn core(
 /// The name under which this node ran last, or else was admitted.
 fn own_name(records: &[Record], me: NodeId) -> Option<NodeName> {
     let of = |id: RecordId| records.iter().filter(move |r| *r.id() == id).max_by_key(|r| r.hlc());
-    let header = of(RecordId::header(me)).and_then(|r| codec::decode::<NodeHeader>(r.payload()?).ok());
-    let entry = || of(RecordId::roster(me)).and_then(|r| codec::decode::<RosterEntry>(r.payload()?).ok());
+    let header = of(RecordId::header(me)).and_then(|r| r.read_as::<NodeHeader>());
+    let entry = || of(RecordId::roster(me)).and_then(|r| r.read_as::<RosterEntry>());
     header.map(|h| h.name).or_else(|| entry().map(|e| e.name))
 }
 

@@ -40,13 +40,13 @@ pub(crate) struct Start {
 /// What a state says that a node claims.
 fn claims(state: &State, node: NodeId) -> BTreeMap<AllocId, Allocation> {
     let own = state.of_writer(node, Kind::ALLOCATION).filter(|_| !planted(Bug::BootForgetsClaims));
-    own.filter_map(|(id, record)| Some((id.alloc_id()?, codec::decode(record.payload()?).ok()?))).collect()
+    own.filter_map(|(id, record)| Some((id.alloc_id()?, record.read_as()?))).collect()
 }
 
 impl Start {
     pub(crate) fn new(state: &State, me: NodeId, now: Instant) -> Self {
         let own = state.of_writer(me, Kind::REFUSAL);
-        let refused = own.filter_map(|(_, record)| codec::decode(record.payload()?).ok());
+        let refused = own.filter_map(|(_, record)| record.read_as());
         let refused = refused.collect();
         Self { at: now, refused, adopted: false, synced: None, grace_over: false }
     }
@@ -244,6 +244,11 @@ impl Node {
         let header: &NodeHeader = &self.config.header;
         if !self.has_said(&id, |said| said.header().is_some_and(|said| **said == *header)) {
             self.owned.staged.insert(id, Some(codec::encode(header)));
+        }
+        for (id, payload) in self.gossip.declaration() {
+            if !self.has_said(&id, |said| said.payload() == Some(&payload)) {
+                self.owned.staged.insert(id, Some(payload));
+            }
         }
     }
 

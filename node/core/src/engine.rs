@@ -476,5 +476,5 @@ impl Node {
 }
 
 fn gossip_config(config: &NodeConfig) -> GossipConfig {
-    GossipConfig { me: config.me, cluster: config.cluster, timing: config.timing, seeds: Vec::new() }
+    GossipConfig { me: config.me, cluster: config.cluster, wire: config.wire, timing: config.timing, seeds: Vec::new() }
 }

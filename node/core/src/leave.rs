@@ -97,13 +97,13 @@ impl Node {
     /// How a node ceased to belong, if it did.
     #[must_use]
     pub fn removal_of(&self, node: NodeId) -> Option<Removal> {
-        codec::decode(self.gossip.state().value(&RecordId::removal(node))?.payload()?).ok()
+        self.gossip.state().value(&RecordId::removal(node))?.read_as()
     }
 
     /// A node's admission.
     #[must_use]
     pub fn admission_of(&self, node: NodeId) -> Option<RosterEntry> {
-        codec::decode(self.gossip.state().value(&RecordId::roster(node))?.payload()?).ok()
+        self.gossip.state().value(&RecordId::roster(node))?.read_as()
     }
 
     /// The roster does not admit a node any more.

@@ -22,6 +22,7 @@ mod allocation;
 mod boot;
 pub mod claim;
 mod counts;
+mod edit;
 mod engine;
 pub mod face;
 mod isolation;

@@ -84,6 +84,7 @@ impl Node {
             }
             Request::Scale { service, replicas, ack, timeout } => {
                 let batch = self.scaling(&service, replicas, wall)?;
+                self.may_edit(&batch)?;
                 self.write(asked(Vec::new()), batch, Keep { ack, timeout }, now, wall)
             }
             Request::Remove { stack, ack, timeout } => {
@@ -92,6 +93,7 @@ impl Node {
             }
             Request::Resolve { register, keep, ack, timeout } => {
                 let batch = self.resolution(&register, keep, wall)?;
+                self.may_edit(&batch)?;
                 self.write(asked(Vec::new()), batch, Keep { ack, timeout }, now, wall)
             }
             Request::CreateToken(token) => {
@@ -241,8 +243,7 @@ impl Node {
 
     fn admit(&mut self, id: RequestId, entry: &RosterEntry, now: Instant, wall: Wall) -> Result<(), Reply> {
         let state = self.gossip.state();
-        let removal =
-            state.value(&RecordId::removal(entry.node)).and_then(|r| codec::decode::<Removal>(r.payload()?).ok());
+        let removal = state.value(&RecordId::removal(entry.node)).and_then(|r| r.read_as::<Removal>());
         if removal.is_some_and(|r| r.kind == RemovalKind::Revoked) {
             return Err(problem(
                 ProblemKind::Denied,
@@ -255,7 +256,7 @@ impl Node {
             return Err(problem(ProblemKind::Denied, "the token was removed meanwhile"));
         }
         let namesake = state.of_kind(Class::GrowOnly, Kind::ROSTER).find_map(|(_, record)| {
-            let other: RosterEntry = codec::decode(record.payload()?).ok()?;
+            let other: RosterEntry = record.read_as()?;
             let stands =
                 matches!(self.gossip.member_state(other.node), Some(MemberState::Alive | MemberState::Suspect));
             (other.name == entry.name && other.node != entry.node && (stands || other.node == self.me)).then_some(other)

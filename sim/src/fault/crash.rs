@@ -1,10 +1,12 @@
 //! Deaths and returns, and the calm in which a core must come to terms without the rest.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{AllocId, ReplicaKey};
 use dunlin_gossip::rng::Rng;
+use dunlin_gossip::wire::WireVersion;
 
 use crate::event::Event;
 use crate::net::HostNo;
@@ -40,16 +42,16 @@ impl World {
     }
 
     /// One agent after the other ends and is started again, as by an upgrade of the package all over the flock.
-    pub(super) fn roll(&mut self, hosts: &[HostNo], within: Nanos, down: Nanos) {
+    pub(super) fn roll(&mut self, hosts: &[HostNo], within: Nanos, down: Nanos, version: Option<WireVersion>) {
         let count = hosts.len() as u64;
         for (turn, host) in (0..).zip(hosts) {
             let (at, hosts) = (within * turn / count, Target::Hosts(vec![*host]));
             self.later(at, Action::Crash { what: Crash::Agents, hosts: hosts.clone() });
-            self.later(at + down, Action::Restart { hosts: Some(hosts), disk: DiskFate::Kept });
+            self.later(at + down, Action::Restart { hosts: Some(hosts), disk: DiskFate::Kept, version });
         }
     }
 
-    pub(super) fn restart(&mut self, hosts: Vec<HostNo>, fate: DiskFate) {
+    pub(super) fn restart(&mut self, hosts: Vec<HostNo>, fate: DiskFate, version: Option<WireVersion>) {
         for no in hosts {
             self.faults.dead.remove(&no);
             if self.hosts[no as usize].is_up() {
@@ -58,9 +60,16 @@ impl World {
             self.faults.bite("restart");
             self.disk_after(no, fate);
             let host = &mut self.hosts[no as usize];
+            let wire = version.unwrap_or(host.wire);
+            let changed = wire.cmp(&std::mem::replace(&mut host.wire, wire));
             host.is_on = true;
             let at = self.now + host.rng.range(10 * MS..100 * MS);
             self.queue.push(at, Event::AgentStarts { host: no, power: host.power });
+            match changed {
+                Ordering::Greater => self.faults.bite("upgrade"),
+                Ordering::Less => self.faults.bite("downgrade"),
+                Ordering::Equal => {}
+            }
         }
     }
 

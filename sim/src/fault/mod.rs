@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dunlin_core::face::{Exit, Input};
 use dunlin_gossip::rng::Rng;
+use dunlin_gossip::wire::WireVersion;
 
 use crate::event::Event;
 use crate::net::HostNo;
@@ -125,9 +126,13 @@ impl World {
                     self.agent_ends(no);
                 }
             }
-            Action::Crash { what: Crash::InTurn { within, down }, hosts } => self.roll(&named(hosts), within, down),
+            Action::Crash { what: Crash::InTurn { within, down, version }, hosts } => {
+                self.roll(&named(hosts), within, down, version);
+            }
             Action::Crash { what: Crash::Hosts, hosts } => named(hosts).into_iter().for_each(|no| self.host_dies(no)),
-            Action::Restart { hosts, disk } => self.restart(hosts.map_or_else(Vec::new, named), disk),
+            Action::Restart { hosts, disk, version } => {
+                self.restart(hosts.map_or_else(Vec::new, named), disk, version);
+            }
             Action::Cut { how, hosts } => self.cut(how, named(hosts), rng),
             Action::Heal(None) => {
                 self.net.heal();
@@ -157,10 +162,16 @@ impl World {
                 Action::Spoil { how: Spoil::SaveDisk | Spoil::FreeDisk, .. } | Action::Heal(_) | Action::Network(_) => {
                 }
                 // This is made of single deaths and returns, and those after it of cloggings.
-                Action::Crash { what: Crash::InTurn { .. }, .. } => words.extend(["crash-agents", "restart"]),
+                Action::Crash { what: Crash::InTurn { version, .. }, .. } => {
+                    words.extend(["crash-agents", "restart"]);
+                    words.extend(version.map(|to| if to == WireVersion::NEXT { "upgrade" } else { "downgrade" }));
+                }
                 Action::Cut { how: Cut::FlipFlop { .. } | Cut::Swizzle { .. }, .. } => drop(words.insert("clog")),
                 action => drop(words.insert(action.word())),
             }
+        }
+        if words.contains("upgrade") {
+            words.extend(["unknown-kinds", "next-frames"]);
         }
         let network = &self.scenario.network;
         let needs = [
@@ -180,7 +191,9 @@ impl World {
         let net = &self.net.counters;
         let mut bites = self.faults.bites.clone();
         bites.extend(self.net.bites.iter().map(|(word, count)| (*word, *count)));
+        let rehearsed = self.hosts.iter().filter_map(|host| host.node.as_ref()).map(|n| n.gossip().rehearsed()).sum();
         let of_net = [
+            ("next-frames", rehearsed),
             ("loss", net.lost),
             ("duplicate", net.doubled),
             ("reorder", net.held_back),

@@ -8,6 +8,7 @@ pub(crate) mod p1_convergence;
 pub(crate) mod p2_disk_first;
 pub(crate) mod p2_durability;
 mod p2_last_word;
+pub(crate) mod p2_unknown_kinds;
 pub(crate) mod p3_progress;
 pub(crate) mod p4_overcommit;
 pub(crate) mod p5_abandoned;
@@ -191,6 +192,9 @@ impl World {
             self.violation(broken.invariant, broken.detail);
         }
         if let Err(broken) = p2_durability::check(self) {
+            self.violation(broken.invariant, broken.detail);
+        }
+        if let Err(broken) = p2_unknown_kinds::check(self) {
             self.violation(broken.invariant, broken.detail);
         }
         for text in limits::check(self) {

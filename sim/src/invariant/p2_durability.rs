@@ -9,7 +9,7 @@
 
 use dunlin_core::Node;
 use dunlin_gossip::model::{ServiceKey, StackManifest};
-use dunlin_gossip::wire::{RecordId, codec};
+use dunlin_gossip::wire::RecordId;
 
 use super::Broken;
 use crate::inside;
@@ -58,7 +58,7 @@ fn is_beaten(node: &Node, promise: &Promise, register: &RecordId) -> bool {
 /// The stamp of the service that should be in force: the value of its register, if the stack's newest deploy names it.
 fn due(node: &Node, service: &ServiceKey) -> Option<u64> {
     let siblings = inside::siblings(node, &RecordId::stack(&stack()));
-    let manifests = siblings.iter().filter_map(|record| codec::decode::<StackManifest>(record.payload()?).ok());
+    let manifests = siblings.iter().filter_map(|record| record.read_as::<StackManifest>());
     let manifest = manifests.max_by_key(|manifest| manifest.deployed)?;
     manifest.services.contains_key(&service.service).then_some(())?;
     inside::value(node, &RecordId::service(service)).map(|record| record.hlc().0)

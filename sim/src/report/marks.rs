@@ -149,8 +149,8 @@ mod tests {
         let script = [
             step(1, Action::Crash { what: Crash::Hosts, hosts: hosts(&[1, 2]) }),
             step(2, Action::Cut { how: Cut::Mute, hosts: hosts(&[5]) }),
-            step(3, Action::Restart { hosts: Some(hosts(&[7])), disk: DiskFate::Kept }),
-            step(4, Action::Restart { hosts: Some(hosts(&[2])), disk: DiskFate::Kept }),
+            step(3, Action::Restart { hosts: Some(hosts(&[7])), disk: DiskFate::Kept, version: None }),
+            step(4, Action::Restart { hosts: Some(hosts(&[2])), disk: DiskFate::Kept, version: None }),
             step(5, Action::Heal(None)),
             step(6, Action::Spoil { how: Spoil::Pause(2 * SECOND), hosts: hosts(&[1]) }),
         ];

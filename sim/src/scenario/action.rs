@@ -2,6 +2,7 @@
 //! calm. An action says what, never how: the world's modules do it.
 
 use dunlin_gossip::rng::Ratio;
+use dunlin_gossip::wire::WireVersion;
 
 use super::Count;
 use crate::net::{Conditions, HostNo};
@@ -69,6 +70,8 @@ pub enum Action {
         hosts: Option<Target>,
         /// What it finds on its disk.
         disk: DiskFate,
+        /// Of which version its agent is then; of the same if it does not say.
+        version: Option<WireVersion>,
     },
     /// The network gets worse for some hosts.
     Cut {
@@ -114,8 +117,10 @@ pub enum Crash {
     InTurn {
         /// All of them within so long,
         within: Nanos,
-        /// each gone for so long.
+        /// each gone for so long,
         down: Nanos,
+        /// and then of this version; of the same if it does not say.
+        version: Option<WireVersion>,
     },
     /// Hosts, with everything on them.
     Hosts,
@@ -229,7 +234,7 @@ impl Action {
     pub const fn lasts(&self) -> Nanos {
         match self {
             Self::Spoil { how: Spoil::Pause(time) | Spoil::HangDrivers(time) | Spoil::LoseCommands(time), .. } => *time,
-            Self::Crash { what: Crash::InTurn { within, down }, .. } => *within + *down,
+            Self::Crash { what: Crash::InTurn { within, down, .. }, .. } => *within + *down,
             Self::Cut { how: Cut::Swizzle { within }, .. } => *within,
             Self::Cut { how: Cut::FlipFlop { on, off, times }, .. } => (*on + *off) * *times as u64,
             _ => 0,

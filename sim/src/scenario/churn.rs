@@ -138,7 +138,7 @@ impl Churn {
         }
         let line = |at: Nanos, index: usize, hosts: Vec<HostNo>| {
             let hosts = Target::Hosts(hosts);
-            let back = Action::Restart { hosts: Some(hosts.clone()), disk: DiskFate::Kept };
+            let back = Action::Restart { hosts: Some(hosts.clone()), disk: DiskFate::Kept, version: None };
             Step { at, action: if index == 0 { back } else { Action::Crash { what: Crash::Hosts, hosts } } }
         };
         let lines =

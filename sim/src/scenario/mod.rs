@@ -63,6 +63,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("flapping", include_str!("../../scenarios/flapping.yaml")),
     ("flipping-host", include_str!("../../scenarios/flipping-host.yaml")),
     ("rolling-restart", include_str!("../../scenarios/rolling-restart.yaml")),
+    ("rolling-upgrade", include_str!("../../scenarios/rolling-upgrade.yaml")),
     ("clock-skew", include_str!("../../scenarios/clock-skew.yaml")),
     ("bad-disks", include_str!("../../scenarios/bad-disks.yaml")),
     ("slow-hosts", include_str!("../../scenarios/slow-hosts.yaml")),

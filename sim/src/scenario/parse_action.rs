@@ -1,6 +1,7 @@
 //! From the lines of a timeline to actions.
 
 use dunlin_gossip::rng::Ratio;
+use dunlin_gossip::wire::WireVersion;
 
 use super::action::{Action, Crash, Cut, DiskFate, Files, Spoil, Step, Target};
 use super::parse::conditions;
@@ -160,19 +161,29 @@ fn roll(value: Value<'_>) -> Result<Action, String> {
     let hosts = target(&map.need("hosts")?)?;
     let within = map.need("within")?.time()?;
     let down = map.need("down")?.time()?;
-    map.end("hosts, within, down")?;
-    Ok(Action::Crash { what: Crash::InTurn { within, down }, hosts })
+    let version = map.maybe("version", None, |v| version(&v).map(Some))?;
+    map.end("hosts, within, down, version")?;
+    Ok(Action::Crash { what: Crash::InTurn { within, down, version }, hosts })
+}
+
+fn version(value: &Value<'_>) -> Result<WireVersion, String> {
+    match value.text()?.as_str() {
+        "current" => Ok(WireVersion::CURRENT),
+        "next" => Ok(WireVersion::NEXT),
+        _ => Err(value.refuse("must be current or next")),
+    }
 }
 
 fn restart(value: Value<'_>) -> Result<Action, String> {
     if !value.is_map() {
-        return Ok(Action::Restart { hosts: None, disk: fate(&value)? });
+        return Ok(Action::Restart { hosts: None, disk: fate(&value)?, version: None });
     }
     let mut map = value.map()?;
     let disk = fate(&map.need("disk")?)?;
     let hosts = map.maybe("hosts", None, |v| target(&v).map(Some))?;
-    map.end("disk, hosts")?;
-    Ok(Action::Restart { hosts, disk })
+    let version = map.maybe("version", None, |v| version(&v).map(Some))?;
+    map.end("disk, hosts, version")?;
+    Ok(Action::Restart { hosts, disk, version })
 }
 
 fn fate(value: &Value<'_>) -> Result<DiskFate, String> {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use dunlin_gossip::model::Resources;
 use dunlin_gossip::rng::Ratio;
+use dunlin_gossip::wire::WireVersion;
 
 use super::action::{Action, Crash, Cut, DiskFate, Spoil, Target};
 use super::{Count, Limits, Recorded, Scenario, ServiceLine, Start, Zones};
@@ -211,15 +212,18 @@ fn action(action: &Action, network: &Conditions) -> String {
     match action {
         Action::Deploy { at, .. } if action.word() == "deploy" => place(at),
         Action::Remove { at } => place(at),
-        Action::Crash { what: Crash::InTurn { within, down }, hosts } => {
-            format!("{{hosts: {}, within: {}, down: {}}}", target(hosts), time(*within), time(*down))
+        Action::Crash { what: Crash::InTurn { within, down, version: of }, hosts } => {
+            format!("{{hosts: {}, within: {}, down: {}{}}}", target(hosts), time(*within), time(*down), version(*of))
         }
         Action::Deploy { at: hosts, .. } | Action::Crash { hosts, .. } | Action::Calm { core: hosts } => target(hosts),
         Action::Scale { service, replicas, at } => {
             format!("{{service: {service}, replicas: {}, at: {}}}", count(*replicas), target(at))
         }
-        Action::Restart { hosts: None, disk } => fate(*disk).to_owned(),
-        Action::Restart { hosts: Some(hosts), disk } => format!("{{disk: {}, hosts: {}}}", fate(*disk), target(hosts)),
+        Action::Restart { hosts: None, disk, version: None } => fate(*disk).to_owned(),
+        Action::Restart { hosts, disk, version: of } => {
+            let hosts = hosts.as_ref().map_or_else(String::new, |hosts| format!(", hosts: {}", target(hosts)));
+            format!("{{disk: {}{hosts}{}}}", fate(*disk), version(*of))
+        }
         Action::Cut { how: Cut::Pairs, hosts: Target::Hosts(hosts) } => {
             let pairs = hosts.chunks_exact(2).map(|pair| format!("{pair:?}"));
             format!("[{}]", pairs.collect::<Vec<_>>().join(", "))
@@ -229,6 +233,11 @@ fn action(action: &Action, network: &Conditions) -> String {
         Action::Network(now) => conditions(now, network),
         Action::Spoil { how, hosts } => spoil(*how, &target(hosts)),
     }
+}
+
+fn version(version: Option<WireVersion>) -> String {
+    let word = |version| if version == WireVersion::NEXT { "next" } else { "current" };
+    version.map_or_else(String::new, |version| format!(", version: {}", word(version)))
 }
 
 const fn fate(disk: DiskFate) -> &'static str {

@@ -87,7 +87,7 @@ fn deed(action: &Action, hosts: usize) -> Result<Deed, String> {
             (_, named) => Deed::CrashHosts(named),
         },
         Action::Crash { what: Crash::Processes, hosts: Target::Count(count) } => Deed::KillProcesses(among(count)),
-        Action::Restart { hosts: None, disk: DiskFate::Kept } => Deed::Restart,
+        Action::Restart { hosts: None, disk: DiskFate::Kept, version: None } => Deed::Restart,
         Action::Spoil { how: Spoil::Pause(time), hosts } => Deed::Pause(last(hosts)?, Duration::from_nanos(*time)),
         Action::Cut { how: Cut::Apart, hosts } => Deed::Partition(last(hosts)?),
         Action::Cut { how: Cut::Mute, hosts } => Deed::Mute(last(hosts)?),

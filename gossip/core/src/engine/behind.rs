@@ -130,7 +130,7 @@ impl Gossip {
         if self.roster.admits(peer) {
             return true;
         }
-        let entry = admission.and_then(|record| codec::decode::<RosterEntry>(record.payload()?).ok());
+        let entry = admission.and_then(|record| record.read_as::<RosterEntry>());
         match (self.state.forgotten(peer).cloned(), entry) {
             (Some(_), Some(entry)) if hello.empty && entry.node == peer => self.admit_again(wall, link, entry, out),
             (Some(proof), _) if !hello.empty => {
@@ -145,7 +145,7 @@ impl Gossip {
         let node = entry.node;
         let others = self.state.of_kind(Class::GrowOnly, Kind::ROSTER);
         let is_namesake = |record: &Record| {
-            let other = record.payload().and_then(|payload| codec::decode::<RosterEntry>(payload).ok());
+            let other = record.read_as::<RosterEntry>();
             other.is_some_and(|other| other.name == entry.name && other.node != node)
         };
         let is_taken = others.into_iter().any(|(_, record)| is_namesake(record));

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use crate::id::{ClusterId, NodeId};
 use crate::time::Duration;
+use crate::wire::WireVersion;
 
 /// What a gossip engine is told at its start.
 #[derive(Clone, Debug)]
@@ -12,6 +13,8 @@ pub struct GossipConfig {
     pub me: NodeId,
     /// Which cluster this is.
     pub cluster: ClusterId,
+    /// The newest version of the wire that this node speaks.
+    pub wire: WireVersion,
     /// How fast.
     pub timing: Timing,
     /// Rostered members to contact first.

@@ -66,13 +66,16 @@ impl Gossip {
         let Some(peer) = self.links.get(link).map(|link| link.peer) else { return };
         self.membership.contact(self.now, peer);
         self.heard = self.now;
-        match open(frame.bytes()) {
+        match open(frame.bytes(), self.config.wire) {
             Ok((head, at)) => {
                 debug_assert!(says_what_it_holds(&frame, at), "a frame's records are those of its bytes");
                 self.inbox_bytes += frame.bytes().len();
                 self.inbox.push_back(Incoming { link, frame, head: Some(head), at, taken: 0 });
             }
-            Err(_) => self.unreadable += 1,
+            Err(_) => {
+                self.unreadable += 1;
+                self.foreign_frames += 1;
+            }
         }
     }
 
@@ -179,6 +182,7 @@ impl Gossip {
             }
             Head::Prune => self.pruned(link),
             Head::Graft(hashes) => self.grafted(link, &hashes),
+            Head::Rehearsal(_) => self.rehearsed += 1,
         }
     }
 

@@ -1,6 +1,8 @@
 //! What stands around membership's part of a packet: our root, our wall clock, flags, riders.
 //!
 //! `{version, flags, root (8), wall (6), [riders' length (2), riders], [incarnation (2)], SWIM part}`
+//!
+//! The next version has one more byte behind the wall clock. A packet bears the version that both ends speak.
 
 use alloc::vec::Vec;
 
@@ -11,9 +13,8 @@ use crate::hash::hash64;
 use crate::id::NodeId;
 use crate::limits::MAX_PACKET;
 use crate::time::{Instant, Wall};
-use crate::wire::Record;
+use crate::wire::{Record, WireVersion};
 
-const VERSION: u8 = 1;
 /// The sender leaves on purpose.
 const LEAVING: u8 = 1;
 /// The sender suspects the receiver, under the incarnation that follows.
@@ -21,6 +22,8 @@ const SUSPECT: u8 = 2;
 /// Riders follow.
 const RIDERS: u8 = 4;
 const FIXED: usize = 16;
+/// What the next version puts behind that.
+const REHEARSED: usize = 1;
 
 /// A packet's parts.
 struct Opened<'a> {
@@ -32,15 +35,19 @@ struct Opened<'a> {
     swim: &'a [u8],
 }
 
-fn open(bytes: &[u8]) -> Option<Opened<'_>> {
+fn open(bytes: &[u8], most: WireVersion) -> Option<Opened<'_>> {
     let (head, mut rest) = bytes.split_first_chunk::<FIXED>()?;
     let [version, flags, numbers @ ..] = head;
-    if *version != VERSION || flags & !(LEAVING | SUSPECT | RIDERS) != 0 {
+    let version = WireVersion(u16::from(*version));
+    if version < WireVersion::FIRST || version > most || flags & !(LEAVING | SUSPECT | RIDERS) != 0 {
         return None;
     }
     let root = u64::from_be_bytes(*numbers.first_chunk()?);
     let [a, b, c, d, e, f] = *numbers.last_chunk::<6>()?;
     let wall = Wall(u64::from_be_bytes([0, 0, a, b, c, d, e, f]));
+    if version >= WireVersion::NEXT {
+        (_, rest) = rest.split_at_checked(REHEARSED)?;
+    }
     let mut riders: &[u8] = &[];
     if flags & RIDERS != 0 {
         let (length, after) = rest.split_first_chunk::<2>()?;
@@ -60,7 +67,7 @@ impl Gossip {
         if from == self.config.me || !self.membership.is_member(from) {
             return;
         }
-        let Some(opened) = open(bytes) else {
+        let Some(opened) = open(bytes, self.config.wire) else {
             self.unreadable += 1;
             return;
         };
@@ -125,22 +132,27 @@ impl Gossip {
         let sends = core::mem::take(&mut self.membership.outbox.sends);
         for send in &sends {
             let Some(swim) = self.membership.outbox.bytes.get(send.range.clone()) else { continue };
-            let mut packet = Vec::with_capacity(FIXED + 4 + swim.len());
+            let mut packet = Vec::with_capacity(FIXED + REHEARSED + 4 + swim.len());
             let leaving = if self.leaving { LEAVING } else { 0 };
             let suspect = if send.suspect.is_some() { SUSPECT } else { 0 };
-            packet.extend_from_slice(&[VERSION, leaving | suspect]);
+            let version = self.speaks_with(send.to);
+            packet.extend_from_slice(&[u8::try_from(version.0).unwrap_or(u8::MAX), leaving | suspect]);
             packet.extend_from_slice(&root);
             packet.extend_from_slice(&wall[2..]);
+            if version >= WireVersion::NEXT {
+                packet.extend_from_slice(&[0; REHEARSED]);
+            }
+            let fixed = packet.len();
             let room = MAX_PACKET.saturating_sub(packet.len() + 4 + swim.len());
             if !self.riders.is_empty() && !self.links.has(send.to) {
                 packet.extend_from_slice(&[0, 0]);
                 self.riders.board(self.now, room, &mut packet);
-                let length = packet.len() - FIXED - 2;
+                let length = packet.len() - fixed - 2;
                 if length == 0 {
-                    packet.truncate(FIXED);
+                    packet.truncate(fixed);
                 } else {
                     packet[1] |= RIDERS;
-                    packet[FIXED..FIXED + 2].copy_from_slice(&u16::try_from(length).unwrap_or(0).to_be_bytes());
+                    packet[fixed..fixed + 2].copy_from_slice(&u16::try_from(length).unwrap_or(0).to_be_bytes());
                 }
             }
             if let Some(incarnation) = send.suspect {
@@ -163,15 +175,23 @@ mod tests {
 
     #[test]
     fn no_cut_of_a_packet_panics() {
-        let mut bytes = Vec::from([VERSION, SUSPECT | RIDERS]);
+        let mut bytes = Vec::from([1, SUSPECT | RIDERS]);
         bytes.extend_from_slice(&7_u64.to_be_bytes());
         bytes.extend_from_slice(&[0, 0, 0, 0, 1, 0]);
+        let mut next = bytes.clone();
+        next[0] = 2;
+        next.push(99);
+        next.extend_from_slice(&[0, 3, 1, 2, 3, 0, 9, 42]);
         bytes.extend_from_slice(&[0, 3, 1, 2, 3, 0, 9, 42]);
-        let opened = open(&bytes).expect("own packet");
+        let opened = open(&bytes, WireVersion::FIRST).expect("own packet");
         assert_eq!((opened.root, opened.wall, opened.suspect), (7, Wall(256), Some(9)));
         assert_eq!((opened.riders, opened.swim), (&[1, 2, 3][..], &[42][..]));
+        assert!(open(&next, WireVersion::FIRST).is_none());
+        let opened = open(&next, WireVersion::NEXT).expect("a packet of the next version");
+        assert_eq!((opened.riders, opened.suspect, opened.swim), (&[1, 2, 3][..], Some(9), &[42][..]));
         for cut in 0..bytes.len() {
-            let _maybe = open(&bytes[..cut]);
+            let _maybe = open(&bytes[..cut], WireVersion::FIRST);
+            let _maybe = open(&next[..=cut], WireVersion::NEXT);
         }
     }
 }

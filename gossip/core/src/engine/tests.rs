@@ -21,7 +21,7 @@ use crate::hlc::Hlc;
 use crate::id::ClusterId;
 use crate::model::{Asker, NodeName, RosterEntry};
 use crate::rng::Ratio;
-use crate::wire::{Kind, codec};
+use crate::wire::{Kind, WireVersion, codec};
 
 const EPOCH: u64 = 1_800_000_000_000;
 
@@ -147,8 +147,13 @@ impl World {
         host.boot += 1;
         host.woken = Instant::MAX;
         let records = host.disk.values().map(|bytes| Record::read(bytes).expect("what we wrote")).collect();
-        let config =
-            GossipConfig { me: node(n), cluster: ClusterId([9; 16]), timing: self.timing, seeds: vec![node(1)] };
+        let config = GossipConfig {
+            me: node(n),
+            cluster: ClusterId([9; 16]),
+            wire: WireVersion::CURRENT,
+            timing: self.timing,
+            seeds: vec![node(1)],
+        };
         let mut out = GossipOutputs::default();
         let boot = Boot { base: None, records, first, generation, alive: Vec::new() };
         let gossip = Gossip::new(config, boot, Seed(self.trace).nth(u64::from(n)), now, wall, &mut out);

@@ -43,6 +43,7 @@ impl Gossip {
         self.wait_no_longer(out);
         self.sync();
         self.tell_overtaken(out);
+        self.rehearse();
         if self.hours_at <= self.now {
             self.hours_at = self.now + self.config.timing.hours_period;
             self.hours(wall, out);

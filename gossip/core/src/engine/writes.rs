@@ -12,7 +12,7 @@ use crate::limits::{MAX_BATCH, MAX_CLOCK_AHEAD, MAX_KEY, MAX_RECORD};
 use crate::model::Asker;
 use crate::time::{Duration, Wall};
 use crate::wire::message::{Head, frame};
-use crate::wire::{Kind, Record, RecordId};
+use crate::wire::{Kind, Record, RecordId, rehearsal};
 
 /// Own batches that a link which comes up may still be missing.
 const MAX_RECENT: usize = 16;
@@ -104,6 +104,7 @@ impl Gossip {
     ) -> Result<(Hlc, PersistSeq), WriteError> {
         self.now = now.max(self.now);
         self.admissible(&writes)?;
+        let writes = rehearsal::rewritten(self.config.wire, writes);
         let (hlc, records) = self.state.stage_desired(wall, asker, &writes);
         Ok((hlc, self.persist_own(records, Some(hlc), out)))
     }
@@ -141,6 +142,7 @@ impl Gossip {
         out: &mut GossipOutputs,
     ) -> PersistSeq {
         self.now = now.max(self.now);
+        let records = rehearsal::rewritten(self.config.wire, records);
         let stage = |(id, payload): (RecordId, Option<Vec<u8>>)| self.state.stage_actual(wall, id, payload.as_deref());
         let records = records.into_iter().map(stage).collect();
         self.persist_own(records, None, out)
@@ -156,6 +158,8 @@ impl Gossip {
         out: &mut GossipOutputs,
     ) -> (Hlc, PersistSeq) {
         self.now = now.max(self.now);
+        let written = rehearsal::rewritten(self.config.wire, Vec::from([(id.clone(), Some(payload))]));
+        let payload = written.into_iter().find_map(|(_, payload)| payload).unwrap_or_default();
         let record = self.state.stage_fact(wall, id, &payload);
         let hlc = record.hlc();
         (hlc, self.persist_own(Vec::from([record]), Some(hlc), out))

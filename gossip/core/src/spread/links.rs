@@ -29,6 +29,8 @@ pub(crate) struct Link {
     pub(crate) synced: bool,
     /// The peer said that it holds nothing.
     pub(crate) empty: bool,
+    /// The greeting of the next version went out.
+    pub(crate) rehearsed: bool,
     /// What remains of a full copy that the peer asked for.
     pub(crate) copy: Option<vec::IntoIter<Record>>,
     credit: u64,
@@ -112,6 +114,7 @@ impl Links {
             generation: None,
             synced: false,
             empty: false,
+            rehearsed: false,
             copy: None,
             credit: INITIAL_CREDIT,
             queued: 0,

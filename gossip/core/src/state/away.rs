@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::State;
 use crate::id::NodeId;
 use crate::time::Duration;
-use crate::wire::{Class, Kind, RecordId, codec};
+use crate::wire::{Class, Kind, Record, RecordId};
 
 /// The payload of a node's away record.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -30,8 +30,7 @@ pub(crate) fn away_id(node: NodeId) -> RecordId {
 impl State {
     /// What a node has counted, as it last said.
     pub(crate) fn away(&self, node: NodeId) -> Away {
-        let read = |payload| codec::decode(payload).ok();
-        self.value(&away_id(node)).and_then(|record| record.payload()).and_then(read).unwrap_or_default()
+        self.value(&away_id(node)).and_then(Record::read_as).unwrap_or_default()
     }
 
     /// The nodes that more than half of the roster has missed for so long, in order.

@@ -4,7 +4,7 @@
 
 use crate::hlc::Hlc;
 use crate::model::{Removal, RemovalKind};
-use crate::wire::{Class, Kind, Record, codec};
+use crate::wire::{Class, Kind, Record};
 
 /// True if a record takes the place of the one held.
 pub(super) fn supersedes(held: Option<&Record>, record: &Record) -> bool {
@@ -17,7 +17,7 @@ fn order(record: &Record) -> (bool, Hlc, &[u8]) {
 
 /// True for the fact that a node was removed for good.
 fn revokes(record: &Record) -> bool {
-    let removal = || codec::decode::<Removal>(record.payload()?).ok();
+    let removal = || record.read_as::<Removal>();
     record.id().class == Class::GrowOnly
         && record.id().kind == Kind::REMOVAL
         && removal().is_some_and(|removal| removal.kind == RemovalKind::Revoked)

@@ -165,7 +165,7 @@ impl Ledger {
 
     /// Takes note of the settled fact.
     pub(super) fn settle(&mut self, record: &Record) {
-        let Some(Ok(Settled { below })) = record.payload().map(codec::decode) else { return };
+        let Some(Settled { below }) = record.read_as() else { return };
         if below > self.settled {
             self.settled = below;
             self.digests = self.digests.split_off(&below);
@@ -234,7 +234,7 @@ impl Ledger {
 }
 
 fn read(record: &Record) -> Option<Hours> {
-    codec::decode(record.payload()?).ok()
+    record.read_as()
 }
 
 /// True if a publication of a later boot shows that its author no longer knew of an earlier one: its disk is old.

@@ -51,7 +51,8 @@ impl State {
     pub fn restore(&mut self, record: Record) {
         self.clock = Clock::starting_after(self.clock.last().max(record.hlc()));
         let forgotten = planted(Bug::BootForgetsDesired) && record.id().class == Class::ManyWriters;
-        if self.is_voided(&record) || forgotten {
+        let unknown = planted(Bug::UnknownForgotten) && record.id().kind > Kind::SETTLED;
+        if self.is_voided(&record) || forgotten || unknown {
             return;
         }
         // Most of a disk: the only record of its register, of which nothing is to be said to anybody.

@@ -90,9 +90,8 @@ impl State {
         self.vouched.retain(|node, _| nodes.binary_search(node).is_ok());
         let mut published: Vec<Option<Hours>> = Vec::new();
         for node in nodes {
-            let said = self
-                .value(&hours::hours_id(node))
-                .and_then(|record| Some((record.hash(), codec::decode::<Hours>(record.payload()?).ok()?)));
+            let said =
+                self.value(&hours::hours_id(node)).and_then(|record| Some((record.hash(), record.read_as::<Hours>()?)));
             if let Some((hash, hours)) = &said
                 && hours.roster == roster
             {

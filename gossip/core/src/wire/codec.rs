@@ -48,3 +48,12 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let (value, used) = bincode::serde::decode_from_slice(bytes, config()).map_err(|_| DecodeError)?;
     if used == bytes.len() { Ok(value) } else { Err(DecodeError) }
 }
+
+/// The value at the beginning of bytes, and what follows it: fields that a later version appended.
+///
+/// # Errors
+/// [`DecodeError`] if they do not begin with a value of this type.
+pub fn decode_known<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
+    let (value, used) = bincode::serde::decode_from_slice(bytes, config()).map_err(|_| DecodeError)?;
+    Ok((value, bytes.get(used..).unwrap_or_default()))
+}

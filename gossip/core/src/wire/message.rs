@@ -1,7 +1,8 @@
 //! What goes over a link, all on this page: `{version, head length, head, records}`.
 //!
 //! The head is a [`Head`] through the codec; records follow as `{length, bytes}`, exactly as their authors wrote them, so
-//! that forwarding never encodes them again. A frame of an unknown version is dropped and counted by the reader.
+//! that forwarding never encodes them again. A frame bears the version that brought its kind; nobody is sent one of a version
+//! that it does not speak, and one that comes nevertheless is dropped and counted.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Record;
 use super::codec::{self, DecodeError};
+use super::version::WireVersion;
 use crate::face::{Frame, FrameClass};
 use crate::hlc::Hlc;
 use crate::id::Generation;
@@ -17,8 +19,6 @@ use crate::limits::MAX_FRAME;
 use crate::member::MemberLine;
 use crate::state::walk::Walk;
 
-/// The version that this build speaks.
-const VERSION: u8 = 1;
 const PREFIX: usize = 5;
 
 /// The first frame each way.
@@ -69,14 +69,28 @@ pub(crate) enum Head {
     Graft(Vec<u64>),
     /// The receiver was left behind, as this record proves.
     LeftBehind(Arc<[u8]>),
+    /// A greeting that only the next version knows.
+    Rehearsal(u64),
+}
+
+impl Head {
+    /// The version that brought it.
+    const fn version(&self) -> WireVersion {
+        match self {
+            Self::Rehearsal(_) => WireVersion::NEXT,
+            Self::Hello(_) | Self::Push(_) | Self::Stored(_) | Self::Walk(_) | Self::WalkEnd => WireVersion::FIRST,
+            Self::CopyRequest | Self::CopyPart(_) | Self::Members(_) | Self::Goodbye => WireVersion::FIRST,
+            Self::Digest(_) | Self::Prune | Self::Graft(_) | Self::LeftBehind(_) => WireVersion::FIRST,
+        }
+    }
 }
 
 /// What a received frame is for, to be counted; records that a sync brought come as pushes. None of what cannot be read.
 #[must_use]
 pub fn frame_class(bytes: &[u8]) -> Option<FrameClass> {
-    Some(match open(bytes).ok()?.0 {
+    Some(match open(bytes, WireVersion::NEXT).ok()?.0 {
         Head::Hello(_) | Head::Stored(_) | Head::Members(_) | Head::Goodbye => FrameClass::Control,
-        Head::Prune | Head::Graft(_) | Head::LeftBehind(_) => FrameClass::Control,
+        Head::Rehearsal(_) | Head::Prune | Head::Graft(_) | Head::LeftBehind(_) => FrameClass::Control,
         Head::Push(_) | Head::Digest(_) => FrameClass::Push,
         Head::Walk(_) | Head::WalkEnd | Head::CopyRequest | Head::CopyPart(_) => FrameClass::Sync,
     })
@@ -89,10 +103,11 @@ pub(crate) fn frame(head: &Head) -> Frame {
 
 /// A frame with records; the caller keeps to the limit (see [`chunks`]).
 pub(crate) fn with_records(head: &Head, records: &[Record]) -> Frame {
+    let version = u8::try_from(head.version().0).unwrap_or(u8::MAX);
     let head = codec::encode(head);
     let size: usize = records.iter().map(|record| record.bytes().len() + 4).sum();
     let mut bytes = Vec::with_capacity(PREFIX + head.len() + size);
-    bytes.push(VERSION);
+    bytes.push(version);
     bytes.extend_from_slice(&u32::try_from(head.len()).unwrap_or(u32::MAX).to_be_bytes());
     bytes.extend_from_slice(&head);
     for record in records {
@@ -120,15 +135,18 @@ pub(crate) fn chunks(mut records: &[Record], room: usize) -> Vec<&[Record]> {
     runs
 }
 
-/// A received frame's head, and where its records begin.
-pub(crate) fn open(bytes: &[u8]) -> Result<(Head, usize), DecodeError> {
+/// A received frame's head, and where its records begin, for who speaks so much.
+pub(crate) fn open(bytes: &[u8], most: WireVersion) -> Result<(Head, usize), DecodeError> {
     let (prefix, rest) = bytes.split_first_chunk::<PREFIX>().ok_or(DecodeError)?;
     let [version, length @ ..] = *prefix;
-    if version != VERSION || bytes.len() > MAX_FRAME {
+    if bytes.len() > MAX_FRAME {
         return Err(DecodeError);
     }
     let length = usize::try_from(u32::from_be_bytes(length)).map_err(|_| DecodeError)?;
-    let head = codec::decode(rest.get(..length).ok_or(DecodeError)?)?;
+    let head: Head = codec::decode(rest.get(..length).ok_or(DecodeError)?)?;
+    if head.version() > most || u16::from(version) != head.version().0 {
+        return Err(DecodeError);
+    }
     Ok((head, PREFIX + length))
 }
 
@@ -154,7 +172,7 @@ mod tests {
     fn frames_read_back_and_no_cut_panics() {
         let records = [record(1, 10), record(2, 300)];
         let bytes = with_records(&Head::Push(Some(Hlc(7))), &records).bytes().clone();
-        let (head, mut at) = open(&bytes).expect("own frame");
+        let (head, mut at) = open(&bytes, WireVersion::FIRST).expect("own frame");
         assert_eq!(head, Head::Push(Some(Hlc(7))));
         for wanted in &records {
             let (found, next) = record_at(&bytes, at).expect("own record");
@@ -163,7 +181,7 @@ mod tests {
         }
         assert_eq!(record_at(&bytes, at), None);
         for cut in 0..bytes.len() {
-            if let Ok((_, mut at)) = open(&bytes[..cut]) {
+            if let Ok((_, mut at)) = open(&bytes[..cut], WireVersion::FIRST) {
                 while let Some((_, next)) = record_at(&bytes[..cut], at) {
                     at = next;
                 }
@@ -180,6 +198,16 @@ mod tests {
         assert_eq!(frame(&Head::Prune).bytes()[..], [1, 0, 0, 0, 1, 10]);
         assert_eq!(frame(&Head::Graft(alloc::vec![9])).bytes()[..], [1, 0, 0, 0, 3, 11, 1, 9]);
         assert_eq!(frame(&Head::LeftBehind(Arc::from([5, 6]))).bytes()[..], [1, 0, 0, 0, 4, 12, 2, 5, 6]);
+    }
+
+    #[test]
+    fn a_frame_of_a_version_that_is_not_spoken_is_refused() {
+        let next = frame(&Head::Rehearsal(7));
+        assert_eq!(next.bytes()[..], [2, 0, 0, 0, 2, 13, 7]);
+        assert!(open(next.bytes(), WireVersion::FIRST).is_err());
+        assert_eq!(open(next.bytes(), WireVersion::NEXT), Ok((Head::Rehearsal(7), 7)));
+        assert!(open(&[1, 0, 0, 0, 2, 13, 7], WireVersion::NEXT).is_err(), "a kind in a version that lacked it");
+        assert!(open(&[2, 0, 0, 0, 1, 8], WireVersion::NEXT).is_err(), "one kind, one encoding");
     }
 
     #[test]

@@ -9,9 +9,11 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use once_cell::race::OnceBox;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::codec;
+use crate::canary::{Bug, planted};
 use crate::hash::hash64;
 use crate::hlc::Hlc;
 use crate::id::{Actor, Generation, NodeId};
@@ -56,6 +58,8 @@ impl Kind {
     pub const HOURS: Self = Self(35);
     /// How long a node has been missing others ([`Away`](crate::state::Away)).
     pub const AWAY: Self = Self(36);
+    /// Which version of the wire a node speaks, if it is not the first ([`Declared`](super::Declared)).
+    pub const DECLARED: Self = Self(37);
     /// An admission ([`RosterEntry`](crate::model::RosterEntry)); its tombstone says that the node was forgotten.
     pub const ROSTER: Self = Self(64);
     /// A removal ([`Removal`](crate::model::Removal)).
@@ -270,12 +274,18 @@ enum Meaning {
 impl Meaning {
     fn of(kind: Kind, payload: Option<&[u8]>) -> Self {
         let read = match (kind, payload) {
-            (Kind::HEADER, Some(payload)) => codec::decode(payload).ok().map(Arc::new).map(Self::Header),
-            (Kind::ALLOCATION, Some(payload)) => codec::decode(payload).ok().map(Arc::new).map(Self::Allocation),
+            (Kind::HEADER, Some(payload)) => known(payload).map(Self::Header),
+            (Kind::ALLOCATION, Some(payload)) => known(payload).map(Self::Allocation),
             _ => None,
         };
         read.unwrap_or(Self::None)
     }
+}
+
+/// What this build knows of a value.
+fn known<T: DeserializeOwned>(payload: &[u8]) -> Option<Arc<T>> {
+    let (value, appended) = codec::decode_known(payload).ok()?;
+    (appended.is_empty() || !planted(Bug::FieldsUnread)).then(|| Arc::new(value))
 }
 
 impl Parsed {
@@ -353,6 +363,13 @@ impl Record {
     #[must_use]
     pub fn payload(&self) -> Option<&[u8]> {
         self.0.payload.as_deref()
+    }
+
+    /// What its value means, as far as this build knows its fields: a later version may have appended more. None for a
+    /// tombstone, and for what cannot be read.
+    #[must_use]
+    pub fn read_as<T: DeserializeOwned>(&self) -> Option<T> {
+        codec::decode_known(self.payload()?).ok().map(|(value, _)| value)
     }
 
     fn meaning(&self) -> &Meaning {

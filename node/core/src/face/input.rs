@@ -4,6 +4,7 @@ use dunlin_gossip::engine::Timing;
 use dunlin_gossip::face::GossipInput;
 use dunlin_gossip::id::{ClusterId, NodeId};
 use dunlin_gossip::model::{Asker, NodeHeader};
+use dunlin_gossip::wire::WireVersion;
 
 use super::{DriverEvent, Request, RequestId};
 
@@ -16,6 +17,8 @@ pub struct NodeConfig {
     pub cluster: ClusterId,
     /// What it says of itself (`adopted` is filled by the core).
     pub header: NodeHeader,
+    /// The newest version of the wire that it speaks.
+    pub wire: WireVersion,
     /// How long things take.
     pub timing: Timing,
     /// Dynamic ports are taken from here.

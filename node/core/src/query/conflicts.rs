@@ -107,7 +107,7 @@ fn in_force_manifest(siblings: &[Record]) -> Option<&Record> {
 fn meaning(record: &Record) -> Option<Vec<u8>> {
     let payload = record.payload()?;
     if record.id().kind == Kind::STACK
-        && let Ok(manifest) = codec::decode::<StackManifest>(payload)
+        && let Some(manifest) = record.read_as::<StackManifest>()
     {
         return Some(codec::encode(&manifest.services.keys().collect::<Vec<_>>()));
     }
@@ -156,15 +156,17 @@ const fn kind(kind: Kind) -> &'static str {
 /// A value's fields by their paths. Only what is no secret: specifications and manifests.
 fn fields(record: &Record) -> BTreeMap<String, String> {
     let mut fields = BTreeMap::new();
-    let Some(payload) = record.payload() else { return fields };
+    if record.payload().is_none() {
+        return fields;
+    }
     match record.id().kind {
         Kind::SERVICE => {
-            let service = codec::decode::<Service>(payload).ok();
+            let service = record.read_as::<Service>();
             let value = service.and_then(|service| serde_json::to_value(service).ok());
             value.iter().for_each(|value| flatten(String::new(), value, &mut fields));
         }
         Kind::STACK => {
-            let manifest = codec::decode::<StackManifest>(payload).unwrap_or_default();
+            let manifest = record.read_as::<StackManifest>().unwrap_or_default();
             let names: Vec<&str> = manifest.services.keys().map(|name| name.as_str()).collect();
             fields.insert("services".to_string(), names.join(", "));
         }

@@ -20,7 +20,7 @@ use dunlin_gossip::model::{
     Workload,
 };
 use dunlin_gossip::time::{Instant, Wall};
-use dunlin_gossip::wire::{RecordId, codec};
+use dunlin_gossip::wire::RecordId;
 
 pub use conflicts::{ConflictRow, FieldRow, VersionRow, conflict_named, conflicts};
 pub use rows::{AllocationRow, MemberCounts, NodeRow, ServiceRow, StackRow, StatusRow, TokenRow};
@@ -128,7 +128,7 @@ fn allocation_row(node: &Node, at: NodeId, id: AllocId, alloc: &Allocation) -> A
     let own = node.owned.map.get(&id).map(|own| own.record.clone());
     let record = own.or_else(|| {
         let record = node.gossip().state().value(&RecordId::allocation(at, id))?;
-        codec::decode::<Allocation>(record.payload()?).ok()
+        record.read_as::<Allocation>()
     });
     let endpoint = alloc.endpoint.as_ref().map(|endpoint| {
         let address = endpoint.instance.unwrap_or(endpoint.node);

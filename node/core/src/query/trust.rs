@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use dunlin_gossip::face::MemberState;
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{RosterEntry, TokenId};
-use dunlin_gossip::wire::{Class, Kind, codec};
+use dunlin_gossip::wire::{Class, Kind};
 use serde::Serialize;
 
 use crate::engine::Node;
@@ -28,7 +28,7 @@ pub struct Rostered {
 #[must_use]
 pub fn rostered(node: &Node) -> Vec<Rostered> {
     let records = node.gossip().state().of_kind(Class::GrowOnly, Kind::ROSTER);
-    let entries = records.filter_map(|(_, record)| codec::decode::<RosterEntry>(record.payload()?).ok());
+    let entries = records.filter_map(|(_, record)| record.read_as::<RosterEntry>());
     entries
         .map(|entry| Rostered {
             node: entry.node,

@@ -7,8 +7,8 @@ use dunlin_gossip::hash::hash64;
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{
-    Allocation, Refusal, ReplicaKey, RevisionId, Service, ServiceKey, ServiceName, ServiceSpec, StackManifest,
-    StackName, Token, TokenId,
+    Allocation, Refusal, ReplicaKey, RevisionId, Service, ServiceKey, ServiceName, StackManifest, StackName, Token,
+    TokenId,
 };
 use dunlin_gossip::state::State;
 use dunlin_gossip::time::{Duration, Instant, Wall};
@@ -53,10 +53,11 @@ pub(crate) enum Change {
     Unreadable,
 }
 
-/// The revision of a specification: the hash of its canonical bytes.
-#[must_use]
-pub(crate) fn revision(spec: &ServiceSpec) -> RevisionId {
-    RevisionId(hash64(&codec::encode(spec)))
+/// The revision of a specification: the hash of its bytes as its author wrote them, which follow the mode. Fields that this
+/// version does not know are part of it, so that all nodes name a revision alike.
+fn revision(record: &Record, service: &Service) -> RevisionId {
+    let mode = codec::encode(&service.mode).len();
+    RevisionId(hash64(record.payload().and_then(|payload| payload.get(mode..)).unwrap_or_default()))
 }
 
 impl View {
@@ -120,8 +121,8 @@ impl View {
         let Some(key) = service_key(&id.key) else { return Change::Unreadable };
         let register = match record {
             Some(record) => {
-                let Some(service) = read::<Service>(record) else { return Change::Unreadable };
-                let revision = revision(&service.spec);
+                let Some(service) = record.read_as::<Service>() else { return Change::Unreadable };
+                let revision = revision(record, &service);
                 Register { hlc: record.hlc(), value: Some(Arc::new(service)), revision }
             }
             None => {
@@ -209,7 +210,7 @@ impl View {
         let token_id = TokenId(u64::from_be_bytes(*bytes));
         match record {
             Some(record) => {
-                let Some(token) = read::<Token>(record) else { return Change::Unreadable };
+                let Some(token) = record.read_as::<Token>() else { return Change::Unreadable };
                 self.tokens.insert(token_id, token);
             }
             None => {
@@ -265,7 +266,7 @@ impl View {
             self.set_refusal(node, &replica, None);
             return Change::Refusal(replica);
         };
-        let Some(refusal) = read::<Refusal>(record) else { return Change::Unreadable };
+        let Some(refusal) = record.read_as::<Refusal>() else { return Change::Unreadable };
         let rest = Duration::from_millis(refusal.until.0.saturating_sub(wall.0));
         let until = now + rest.min(claim::refusal_backoff(refusal.count));
         let view = RefusalView { revision: refusal.revision, reason: refusal.reason, until };
@@ -277,11 +278,7 @@ impl View {
 /// The manifests among a stack's records, in canonical order; none if one of them cannot be read.
 pub(crate) fn manifests(siblings: &[Record]) -> Option<Vec<(&Record, StackManifest)>> {
     let live = siblings.iter().filter(|record| record.payload().is_some());
-    live.map(|record| Some((record, read(record)?))).collect()
-}
-
-fn read<T: serde::de::DeserializeOwned>(record: &Record) -> Option<T> {
-    codec::decode(record.payload()?).ok()
+    live.map(|record| Some((record, record.read_as()?))).collect()
 }
 
 fn service_key(key: &[u8]) -> Option<ServiceKey> {

@@ -4,6 +4,7 @@ mod acks;
 mod conflicts;
 mod flock;
 mod removal;
+mod versions;
 
 use dunlin_core::face::{Ack, Exit, Input, ProblemKind, Reply, Request};
 use dunlin_gossip::face::GossipInput;

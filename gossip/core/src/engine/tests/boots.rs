@@ -43,8 +43,13 @@ impl World {
         host.boot += 1;
         host.woken = Instant::MAX;
         let records = host.disk.values().map(|bytes| Record::read(bytes).expect("what we wrote")).collect();
-        let config =
-            GossipConfig { me: node(n), cluster: ClusterId([9; 16]), timing: Timing::default(), seeds: Vec::new() };
+        let config = GossipConfig {
+            me: node(n),
+            cluster: ClusterId([9; 16]),
+            wire: WireVersion::CURRENT,
+            timing: Timing::default(),
+            seeds: Vec::new(),
+        };
         let mut out = GossipOutputs::default();
         let boot = Boot { base: None, records, first: false, generation, alive: Vec::new() };
         let gossip = Gossip::new(config, boot, Seed(1), now, wall, &mut out);
@@ -64,8 +69,13 @@ fn a_process_that_takes_over_from_another_of_its_boot_knows_all_at_once() {
         host.boot += 1;
         host.generation = Some(generation);
         let records = host.disk.values().map(|bytes| Record::read(bytes).expect("what we wrote")).collect();
-        let config =
-            GossipConfig { me: node(n), cluster: ClusterId([9; 16]), timing: Timing::default(), seeds: Vec::new() };
+        let config = GossipConfig {
+            me: node(n),
+            cluster: ClusterId([9; 16]),
+            wire: WireVersion::CURRENT,
+            timing: Timing::default(),
+            seeds: Vec::new(),
+        };
         let boot = Boot { base: None, records, first: false, generation, alive: alive.clone() };
         let mut out = GossipOutputs::default();
         let gossip = Gossip::new(config, boot, Seed(u64::from(n)), now, wall, &mut out);

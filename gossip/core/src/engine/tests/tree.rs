@@ -26,7 +26,7 @@ fn holders(world: &World, id: &RecordId) -> usize {
 fn pushed(world: &World, at: Instant) -> usize {
     let count = |event: &Ev| {
         let Ev::Input(_, _, GossipInput::Frame { frame, .. }) = event else { return 0 };
-        let Ok((Head::Push(_), mut at)) = open(frame.bytes()) else { return 0 };
+        let Ok((Head::Push(_), mut at)) = open(frame.bytes(), WireVersion::CURRENT) else { return 0 };
         core::iter::from_fn(|| record_at(frame.bytes(), at).map(|(_, next)| at = next)).count()
     };
     world.queue.range(..=(at, u64::MAX)).map(|(_, event)| count(event)).sum()

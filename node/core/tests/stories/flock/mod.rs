@@ -22,7 +22,7 @@ use dunlin_gossip::model::{
 };
 use dunlin_gossip::rng::Seed;
 use dunlin_gossip::time::{Duration, Instant, Wall};
-use dunlin_gossip::wire::{Kind, Record, RecordId, Stamp, codec};
+use dunlin_gossip::wire::{Kind, Record, RecordId, Stamp, WireVersion, codec};
 use dunlin_names::NameChange;
 
 const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -32,6 +32,8 @@ pub(crate) struct Host {
     pub(crate) id: NodeId,
     pub(crate) node: Option<Node>,
     pub(crate) header: NodeHeader,
+    /// The version of the wire that its agent speaks.
+    pub(crate) wire: WireVersion,
     boot: u64,
     pub(crate) disk: BTreeMap<Vec<u8>, Vec<u8>>,
     links: BTreeMap<LinkId, (usize, LinkId)>,
@@ -155,6 +157,7 @@ impl Flock {
                 header: header(n),
                 boot: 0,
                 disk,
+                wire: WireVersion::CURRENT,
                 links: BTreeMap::new(),
                 running: BTreeMap::new(),
                 ended: BTreeMap::new(),
@@ -198,6 +201,7 @@ impl Flock {
             me: host.id,
             cluster: ClusterId([9; 16]),
             header: host.header.clone(),
+            wire: host.wire,
             timing: dunlin_gossip::engine::Timing::default(),
             port_range: 20_000..=20_099,
         };
