@@ -7,12 +7,12 @@
 use alloc::string::{String, ToString};
 
 use dunlin_gossip::canary::{Bug, planted};
-use dunlin_gossip::face::MemberState;
+use dunlin_gossip::face::{MemberState, NoticeLevel};
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::wire::{Grasp, Kind, Record, RecordId};
 
 use crate::engine::Node;
-use crate::face::{ProblemKind, Reply};
+use crate::face::{EventKind, ProblemKind, Reply};
 use crate::request::{Batch, problem};
 
 impl Node {
@@ -28,6 +28,23 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// A service is run without the fields that this version does not know: whoever reads this node's log shall know it.
+    pub(crate) fn tell_of_foreign_fields(&mut self, id: &RecordId) {
+        if id.kind != Kind::SERVICE {
+            return;
+        }
+        let Some(record) = self.gossip.state().value(id) else { return };
+        if self.config.wire.grasp(record) != Grasp::Part {
+            return;
+        }
+        let text = alloc::format!(
+            "service {} has fields that this version ({}) does not know; they are kept and passed on, and have no effect here",
+            String::from_utf8_lossy(&id.key),
+            self.config.header.version
+        );
+        self.log.node(NoticeLevel::Warn, EventKind::Node, self.me, text);
     }
 
     fn who_may(&self, id: &RecordId, record: &Record) -> String {

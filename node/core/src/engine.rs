@@ -326,6 +326,7 @@ impl Node {
             }
             Change::Unreadable => self.unreadable(id),
         }
+        self.tell_of_foreign_fields(id);
     }
 
     fn unreadable(&mut self, id: &RecordId) {

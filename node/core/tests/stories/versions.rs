@@ -44,6 +44,8 @@ fn an_old_node_runs_what_a_newer_one_wrote_and_keeps_what_it_does_not_know() {
     flock.until("all replicas run and are named everywhere", 20, |f| f.is_up("web", 6));
     let on_old = flock.placed("web").iter().filter(|(_, n)| *n > 0).count();
     assert!(on_old > 0, "old nodes take part");
+    let is_told = |n: usize| flock.hosts[n].events.iter().any(|event| event.text.contains("does not know"));
+    assert_eq!([0, 1, 2].map(is_told), [false, true, true], "an old node says that it does not know all of it");
     let revisions: std::collections::BTreeSet<_> = (0..3).flat_map(|n| flock.ps(n)).map(|row| row.revision).collect();
     assert_eq!(revisions.len(), 1, "all name the revision alike");
     // The newer one is gone, and the others come back from their disks alone.
