@@ -170,6 +170,17 @@ pub fn run_scenario(scenario: Scenario, options: &RunOptions) -> Result<Vec<Outc
     Ok(runs.into_iter().map(|(outcome, _)| outcome).collect())
 }
 
+/// One run of a scenario that was made, with as many hosts as it says.
+///
+/// # Errors
+/// It has more hosts than a world may have.
+pub(crate) fn run_made(scenario: Scenario, seed: u64, watch: &Watch) -> Result<Outcome, String> {
+    let nodes = Some(scenario.hosts);
+    let options = RunOptions { scenario: scenario.name.clone(), nodes, seeds: seed..=seed, jobs: 1, json: false };
+    let mut runs = run_source(&Source::Fixed(Arc::new(scenario)), &options, false, watch)?;
+    runs.pop().map(|(outcome, _)| outcome).ok_or_else(|| "nothing has run".to_owned())
+}
+
 /// A run and, if it was asked for, what was recorded of it.
 type Run = (Outcome, Option<Recording>);
 

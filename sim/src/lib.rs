@@ -9,7 +9,8 @@
 //! order, and no clock is read. Two processes that run one seed arrive at one `trace_hash`.
 //!
 //! Reading order: `queue`, `event`, `world`, `start`, `deliver` (the simulated shell), `host`, `net`, `disk`, `workload`, `operator`,
-//! `fault`, `truth`, `promise`, `invariant`, [`scenario`], `swarm`, [`shrink`], [`story`], `recording`, `report`, [`cli`].
+//! `fault`, `truth`, `promise`, `invariant`, [`scenario`], `swarm`, [`shrink`], [`story`], `recording`, `report`,
+//! [`figures`], [`cli`].
 #![forbid(unsafe_code)]
 
 mod answers;
@@ -19,6 +20,7 @@ mod deliver;
 mod disk;
 mod event;
 mod fault;
+pub mod figures;
 mod host;
 mod inside;
 mod invariant;

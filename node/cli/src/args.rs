@@ -430,6 +430,26 @@ pub(crate) enum Sim {
         #[arg(long)]
         json: bool,
     },
+    /// How soon a flock knows, whom it gives up wrongly, what it says at rest: worlds of any size, beside the goals
+    #[command(after_help = "Examples:\n  dunlin sim figures deaths --nodes 1000\n  \
+                            dunlin sim figures --nodes 50 --baseline sim/figures.json")]
+    Figures {
+        /// Only these rows; without names all of them
+        #[arg(value_name = "ROW")]
+        rows: Vec<String>,
+        /// So many nodes in each world
+        #[arg(long, default_value_t = 1000, value_name = "N")]
+        nodes: u32,
+        /// Show what has changed since these were saved
+        #[arg(long, value_name = "FILE")]
+        baseline: Option<PathBuf>,
+        /// Write the values there, for a later `--baseline`
+        #[arg(long, value_name = "FILE")]
+        save: Option<PathBuf>,
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
     /// Run again what a file has recorded, and say whether it is the same run; exits 1 if a promise was broken
     #[command(after_help = "Example:\n  dunlin sim replay swarm-20-7.trace.yaml")]
     Replay {

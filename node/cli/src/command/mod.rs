@@ -11,6 +11,7 @@ mod listing;
 mod logs;
 mod node;
 mod sim;
+mod sim_figures;
 mod sim_trace;
 mod token;
 mod write;

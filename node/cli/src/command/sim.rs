@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use dunlin_sim::cli::{Outcome, RunOptions, Watch};
 use serde::Serialize;
 
-use super::{Done, sim_trace};
+use super::{Done, sim_figures, sim_trace};
 use crate::args::Sim;
 use crate::failure::Failure;
 use crate::render;
@@ -22,6 +22,9 @@ struct ScenarioRow {
 pub(super) fn run(args: &Sim) -> Done {
     match args {
         Sim::List { json } => list(*json),
+        Sim::Figures { rows, nodes, baseline, save, json } => {
+            sim_figures::run(rows, *nodes, baseline.as_deref(), save.as_deref(), *json)
+        }
         Sim::Replay { trace, json } => sim_trace::replay(trace, *json),
         Sim::Shrink { trace, runs, json } => sim_trace::shrink(trace, *runs, *json),
         Sim::Show { scenario, seed, nodes } => {
