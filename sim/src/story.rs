@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use dunlin_gossip::model::Resources;
 use dunlin_gossip::rng::{Ratio, Seed};
-use dunlin_gossip::wire::WireVersion;
+pub use dunlin_gossip::wire::WireVersion;
 
 pub use crate::scenario::{Crash, Cut, DiskFate, Spoil, Start, Target};
 

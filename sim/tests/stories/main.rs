@@ -26,6 +26,7 @@ macro_rules! stories {
 mod claims;
 mod disks;
 mod membership;
+mod versions;
 mod workloads;
 
 /// A story's name, the bugs that it is about, and how it is told.
@@ -37,7 +38,7 @@ type Told = (&'static str, &'static [Bug], fn() -> Result<(), String>);
 fn each_story_fails_with_its_bug_and_holds_without() {
     use dunlin_gossip::canary::plant;
     let mut wrong = Vec::new();
-    for (name, bugs, tell) in [membership::ALL, disks::ALL, claims::ALL, workloads::ALL].concat() {
+    for (name, bugs, tell) in [membership::ALL, disks::ALL, claims::ALL, versions::ALL, workloads::ALL].concat() {
         plant(None);
         if let Err(text) = tell() {
             wrong.push(format!("{name} does not hold: {text}"));
@@ -57,5 +58,5 @@ fn each_story_fails_with_its_bug_and_holds_without() {
 #[cfg(feature = "canary")]
 #[test]
 fn there_are_at_least_ten() {
-    assert!([membership::ALL, disks::ALL, claims::ALL, workloads::ALL].concat().len() >= 10);
+    assert!([membership::ALL, disks::ALL, claims::ALL, versions::ALL, workloads::ALL].concat().len() >= 10);
 }
