@@ -193,6 +193,10 @@ fn health() {
     assert_eq!(probe("ports: ['22']\nx-dunlin: {healthcheck: {tcp: }}"), Some(Probe::Tcp { port: "22".into() }));
     assert_eq!(probe("ports: ['22']\nx-dunlin: {healthcheck: {tcp: {}}}"), Some(Probe::Tcp { port: "22".into() }));
     assert_eq!(inside("healthcheck: {disable: true}"), None);
+}
+
+#[test]
+fn refused_health_checks() {
     check_process(&[
         (
             "healthcheck: {test: [curl, x]}",
