@@ -171,6 +171,7 @@ impl Host {
                 version: format!("0.{}.0", self.wire.0),
                 certificate: Default::default(),
                 adopted: Vec::new(),
+                supply: Default::default(),
             },
             wire: self.wire,
             timing: self.timing,

@@ -10,7 +10,7 @@
 //!
 //! Reading order: `queue`, `event`, `world`, `start`, `deliver` (the simulated shell), `host`, `net`, `disk`, `workload`, `operator`,
 //! `fault`, `truth`, `promise`, `invariant`, [`scenario`], `swarm`, [`shrink`], [`story`], `recording`, `report`,
-//! [`figures`], [`cli`].
+//! [`figures`], [`cli`], and beside them [`placing`].
 #![forbid(unsafe_code)]
 
 mod answers;
@@ -27,6 +27,7 @@ mod invariant;
 mod measure;
 mod net;
 mod operator;
+pub mod placing;
 mod promise;
 mod queue;
 mod recording;

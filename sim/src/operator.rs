@@ -100,6 +100,7 @@ fn service(line: &ServiceLine, version: u64, replicas: u32) -> Service {
             constraints: Vec::new(),
             priority: 0,
             prefer: Prefer::Ready,
+            placing: Default::default(),
         },
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use dunlin_core::face::{
     Ack, DriverCommand, DriverEvent, Input, NodeConfig, Output, Outputs, ProbeOutcome, Request, RequestId,
 };
-use dunlin_core::place::{self, Waiting};
+use dunlin_core::place::{self, Scene, Waiting};
 use dunlin_core::view::InForce;
 use dunlin_core::{Base, Node, claim};
 use dunlin_gossip::face::{Boot, GossipInput, GossipOutput, PersistOp};
@@ -166,7 +166,7 @@ impl Prelude<'_> {
             .map(|(replica, force)| Waiting { replica, spec: &force.service.spec, refused_by: &[] })
             .collect();
         waiting.sort_by_cached_key(place::order_key);
-        let heads = place::heads(&waiting, &view.candidates());
+        let heads = place::heads(&waiting, Scene::of(&view.candidates()));
         let mut sites: BTreeMap<NodeId, Site> = BTreeMap::new();
         for (node, waiting) in heads.into_iter().zip(waiting).filter_map(|(node, waiting)| Some((node?, waiting))) {
             let Some(host) = self.world.by_id.get(&node).and_then(|no| self.world.hosts.get(*no as usize)) else {
@@ -224,7 +224,7 @@ impl Site {
         let ports = claim::choose_ports(specs, replica, self.node, range, &self.ports, &none).ok()?;
         self.ports.extend(ports.iter().map(|port| (port.protocol, port.outer)));
         let epoch = claim::next_epoch(self.state.clock().max(Hlc::from_wall(self.wall)), None);
-        let (id, claim) = claim::first(self.node, replica, force, ports, epoch, self.wall);
+        let (id, claim) = claim::first(self.node, replica, force, ports, Vec::new(), epoch, self.wall);
         let id = RecordId::allocation(self.node, id);
         Some(self.state.stage_actual(self.wall, id, Some(&codec::encode(&claim))))
     }

@@ -75,6 +75,7 @@ fn spec(workload: Workload) -> ServiceSpec {
         }],
         priority: -1,
         prefer: Prefer::Ready,
+        placing: Tail::default(),
     }
 }
 
@@ -144,6 +145,59 @@ fn services() {
     golden(&StackManifest { deployed: Hlc(5), services }, "050103776562fd0200000001000000");
 }
 
+/// A later field costs nothing where it says nothing, and one value has one form.
+#[test]
+fn what_came_later() {
+    let exec = Workload::Exec(Exec { argv: vec!["hello".into()], working_dir: None });
+    let mut full = Service { mode: Mode::Replicated(3), spec: spec(exec) };
+    let plain = codec::encode(&full);
+    full.spec.placing = Tail(Placing {
+        further: Further { pids: 5, disk_bytes: 6 },
+        devices: vec![DeviceRequest { kind: "gpu".into(), models: vec!["T4".into()], count: 1, milli: 500 }],
+        strategy: Strategy::Binpack,
+        spread: vec!["zone".into()],
+        max_per_node: Some(2),
+        affinities: vec![Affinity {
+            stack: None,
+            service: ServiceName::new("db").unwrap(),
+            label: Some("rack".into()),
+            anti: true,
+            weight: Some(7),
+        }],
+        skews: vec![Skew { label: "zone".into(), most: 1 }],
+    });
+    let bytes = codec::encode(&full);
+    assert_eq!(bytes[..plain.len()], plain, "what old nodes know stays where it was");
+    golden(
+        &full.spec.placing,
+        "02050601036770750102543401fbf4010201047a6f6e650102010002646201047261636b01010701047a6f6e6501",
+    );
+    assert_eq!(codec::decode::<Service>(&bytes).as_ref(), Ok(&full));
+    assert!((plain.len() + 1..bytes.len()).all(|cut| codec::decode::<Service>(&bytes[..cut]).is_err()), "cut short");
+    for tail in [[2].as_slice(), &[2, 0, 0, 0, 0, 0, 0, 0, 0]] {
+        assert!(codec::decode_known::<Service>(&[&plain, tail].concat()).is_err(), "{tail:?}");
+    }
+    let later = codec::decode_known::<Service>(&[plain.as_slice(), &[1, 42]].concat()).map(|(service, _)| service);
+    assert_eq!(later.as_ref().map(codec::encode), Ok(plain), "what a later version appends is left alone");
+    let ops = [
+        ConstraintOp::Matches,
+        ConstraintOp::MatchesNot,
+        ConstraintOp::In,
+        ConstraintOp::NotIn,
+        ConstraintOp::Below,
+        ConstraintOp::AtMost,
+        ConstraintOp::Above,
+        ConstraintOp::AtLeast,
+    ];
+    golden(&ops.to_vec(), "080203040506070809");
+    golden(&vec![Strategy::Apart, Strategy::Spread, Strategy::Binpack], "03000102");
+    let devices = vec![DeviceGroup { kind: "gpu".into(), model: "T4".into(), count: 2 }];
+    golden(&Tail(Supply { further: Further { pids: 5, disk_bytes: 6 }, devices }), "020506010367707502543402");
+    let held = Held { further: Further::default(), devices: vec![DeviceHold { unit: 3, milli: 500 }] };
+    golden(&Tail(held.boxed()), "020100000103fbf401");
+    golden(&Tail(Held::default().boxed()), "");
+}
+
 #[test]
 fn what_runs() {
     let allocation = Allocation {
@@ -159,6 +213,7 @@ fn what_runs() {
         restarts: 1,
         since: Wall(1_700_000_000_000),
         detail: "ok".into(),
+        held: Tail::default(),
     };
     golden(
         &allocation,
@@ -193,6 +248,7 @@ fn who_belongs() {
         version: "0.1.0".into(),
         certificate: CertificateInfo { holds: 7, shows: 6, until: Wall(5) },
         adopted: vec![AllocId(9)],
+        supply: Tail::default(),
     };
     golden(
         &header,

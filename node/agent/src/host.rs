@@ -10,6 +10,8 @@ use dunlin_gossip::model::{NodeName, Platform, Resources};
 
 /// Memory assumed where the kernel does not tell.
 const UNKNOWN_MEMORY: u64 = 1 << 30;
+/// Processes assumed where the kernel does not tell: its own default.
+const UNKNOWN_PIDS: u64 = 32_768;
 
 /// CPUs and memory of this process's cgroup and affinity, at most the machine's.
 #[must_use]
@@ -22,20 +24,40 @@ pub fn capacity() -> Resources {
     Resources { cpu_milli, memory_bytes: machine.min(limit) }
 }
 
+/// Processes and threads that the kernel, or this process's cgroup, lets there be.
+#[must_use]
+pub fn pids() -> u64 {
+    let number = |text: String| text.trim().parse::<u64>().ok();
+    let kernel = fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(number).unwrap_or(UNKNOWN_PIDS);
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    kernel.min(limit(Path::new("/sys/fs/cgroup"), &groups, "pids", ("pids.max", "pids.max")).unwrap_or(u64::MAX))
+}
+
+/// The size of the file system of a folder, or of the nearest one above it that there is; 0 where the kernel does not tell.
+#[must_use]
+pub fn disk(folder: &Path) -> u64 {
+    let found = folder.ancestors().find_map(|above| nix::sys::statvfs::statvfs(above).ok());
+    found.map_or(0, |of| of.blocks().saturating_mul(of.fragment_size()))
+}
+
 fn mem_total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1_024)
 }
 
-/// The smallest memory limit on the way from this process's cgroup to the root, version 1 or 2.
 fn memory_limit(root: &Path, groups: &str) -> Option<u64> {
+    limit(root, groups, "memory", ("memory.max", "memory.limit_in_bytes"))
+}
+
+/// The smallest limit of a controller on the way from this process's cgroup to the root; its file in version 2 and 1.
+fn limit(root: &Path, groups: &str, controller: &str, (new, old): (&'static str, &'static str)) -> Option<u64> {
     let mut smallest = None;
     for line in groups.lines() {
         let mut parts = line.splitn(3, ':');
         let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
         let (base, file) = match (id, controllers) {
-            ("0", "") => (root.to_owned(), "memory.max"),
-            (_, list) if list.split(',').any(|c| c == "memory") => (root.join("memory"), "memory.limit_in_bytes"),
+            ("0", "") => (root.to_owned(), new),
+            (_, list) if list.split(',').any(|c| c == controller) => (root.join(controller), old),
             _ => continue,
         };
         for folder in Path::new(path.trim_start_matches('/')).ancestors() {

@@ -2,13 +2,14 @@
 
 use dunlin_core::Node;
 use dunlin_core::face::{Problem, ProblemKind};
-use dunlin_core::query::{self, trust::Rostered};
+use dunlin_core::query::{self, ask, trust::Rostered};
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::ServiceKey;
+use dunlin_gossip::time::Instant;
 use dunlin_gossip::wire::RecordId;
 use serde::Serialize;
 
-use crate::api::call::{Listing, Located};
+use crate::api::call::{Listing, Located, Question};
 use crate::metrics;
 use crate::run::Agent;
 
@@ -37,6 +38,17 @@ impl Agent {
 fn json<T: Serialize>(rows: &T) -> Vec<u8> {
     // Rows are plain data with text keys, which serde_json always expresses.
     serde_json::to_vec(rows).unwrap_or_else(|_| b"null".to_vec())
+}
+
+/// The answer to a question about placement, as it is served.
+pub(crate) fn question(node: &Node, question: Question, now: Instant) -> Result<Vec<u8>, Problem> {
+    let view = node.view();
+    let bad = |text| Problem { kind: ProblemKind::BadRequest, text };
+    match question {
+        Question::Explain(replica) => ask::explain(view, &replica, now).map(|found| json(&found)).map_err(not_found),
+        Question::Plan(stack, services) => ask::plan(view, &stack, &services, now).map(|plan| json(&plan)).map_err(bad),
+        Question::WhatIf(changes) => ask::suppose(view, &changes, now).map(|supposed| json(&supposed)).map_err(bad),
+    }
 }
 
 /// A node's name: what it says of itself, else under which it was admitted, else its id.

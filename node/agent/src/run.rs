@@ -250,6 +250,7 @@ impl Agent {
         match call {
             Call::Request(asker, request, back) => self.request(Pending::Api(back), asker, request),
             Call::List(listing, back) => drop(back.send(self.list(listing))),
+            Call::Ask(question, back) => drop(back.send(read::question(&self.node, *question, clock::now()))),
             Call::Names(ids, back) => {
                 drop(back.send(ids.into_iter().map(|id| read::name(&self.node, id)).collect()));
             }

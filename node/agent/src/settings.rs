@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dunlin_gossip::model::{NodeName, Resources};
+use dunlin_gossip::model::{NodeName, Resources, Supply};
 
 /// The agent's port, UDP.
 pub const PORT: u16 = 7400;
@@ -34,6 +34,8 @@ pub struct Settings {
     pub labels: BTreeMap<String, String>,
     /// What its workloads may reserve in sum.
     pub allocatable: Resources,
+    /// What to give besides: processes, disk, devices.
+    pub supply: Supply,
     /// How long this node's certificates are good; they are renewed in their last third.
     pub certificate_lifetime: Duration,
     /// Dynamic ports are taken from here.

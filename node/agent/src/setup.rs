@@ -272,6 +272,7 @@ mod tests {
             domain: "dunlin.internal".into(),
             labels: Default::default(),
             allocatable: Resources::default(),
+            supply: Default::default(),
             certificate_lifetime: dunlin_net::CERTIFICATE_LIFETIME,
             ports: 20_000..=20_100,
             keeper: "dunlin".into(),

@@ -15,7 +15,7 @@ use dunlin_dns::DnsError;
 use dunlin_gossip::engine::Timing;
 use dunlin_gossip::face::{Boot, GossipEvent, GossipOutput, NoticeLevel, PeerChange};
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{NodeHeader, NodeName, RosterEntry};
+use dunlin_gossip::model::{NodeHeader, NodeName, RosterEntry, Tail};
 use dunlin_gossip::rng::Seed;
 use dunlin_gossip::wire::{Record, RecordId, WireVersion};
 use dunlin_net::{Net, NetConfig, NetError};
@@ -228,6 +228,7 @@ fn core(
         version: env!("CARGO_PKG_VERSION").into(),
         certificate: membership.credentials.info(),
         adopted: Vec::new(),
+        supply: Tail(settings.supply.clone()),
     };
     let config = NodeConfig {
         me,

@@ -1,9 +1,15 @@
 //! What can be typed. Every option here is used; every command has an example in its help.
 
+mod ask;
+mod sim;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use ask::{Explain, Plan, Whatif};
+pub(crate) use sim::{Sim, SimPlace};
 
 /// Run workloads on a flock of hosts that has no master.
 #[derive(Debug, Parser)]
@@ -46,6 +52,20 @@ pub(crate) enum Command {
                       dunlin deploy -f compose.yaml --ack all"
     )]
     Deploy(Deploy),
+    /// What deploying a Compose file would do: where its replicas would go, what would move, what does not fit
+    #[command(
+        after_help = "Examples:\n  dunlin plan -f compose.yaml\n  dunlin plan -f compose.yaml --stack shop --json"
+    )]
+    Plan(Plan),
+    /// What would move, and what would find no place, if nodes went, came, or were labelled otherwise
+    #[command(
+        after_help = "Examples:\n  dunlin whatif --lose zone=b\n  dunlin whatif --lose node=oslo,bergen\n  dunlin whatif \
+                      --drain node=oslo --add like=bergen,2\n  dunlin whatif --label oslo:disk=ssd --json"
+    )]
+    Whatif(Whatif),
+    /// Why a replica is where it is, and why not elsewhere: each node's place, score, or the rule that keeps it off
+    #[command(after_help = "Example:\n  dunlin explain shop/web.3")]
+    Explain(Explain),
     /// Replicas: where they are and how they are
     #[command(after_help = "Examples:\n  dunlin ps\n  dunlin ps shop/web\n  dunlin ps --json")]
     Ps(Ps),
@@ -188,6 +208,15 @@ pub(crate) struct Agent {
     /// Memory to give to workloads, as 512M or 4G [default: all that this agent may use]
     #[arg(long, value_name = "N")]
     pub(crate) memory: Option<String>,
+    /// Processes to give to workloads [default: what the kernel allows]
+    #[arg(long, value_name = "N")]
+    pub(crate) pids: Option<u64>,
+    /// Disk to give to workloads, as in 100G [default: the data directory's file system]
+    #[arg(long, value_name = "N")]
+    pub(crate) disk: Option<String>,
+    /// Devices to give to workloads; repeat for more
+    #[arg(long, value_name = "KIND=COUNT[:MODEL]")]
+    pub(crate) device: Vec<String>,
     /// How long this node's certificates are good, as 90d, 12h or 30m; renewed in the last third [default: 90d]
     #[arg(long, value_name = "T")]
     pub(crate) certificate_lifetime: Option<String>,
@@ -394,98 +423,5 @@ pub(crate) enum Token {
         /// One JSON document
         #[arg(long)]
         json: bool,
-    },
-}
-
-/// `dunlin sim`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Sim {
-    /// Run a scenario; exits 1 if a promise was broken
-    #[command(
-        after_help = "Examples:\n  dunlin sim run kill-one --nodes 100\n  dunlin sim run lossy --seeds 1..100 --jobs 2\n  \
-                      dunlin sim run kill-one --seeds 1..20 --report out\n  dunlin sim run ./my-scenario.yaml --seed 7 --json"
-    )]
-    Run {
-        /// A built-in name (`dunlin sim list`) or a file
-        scenario: String,
-        /// Instead of the scenario's own number of nodes
-        #[arg(long, value_name = "N")]
-        nodes: Option<u32>,
-        /// One seed
-        #[arg(long, default_value_t = 1, value_name = "S", conflicts_with = "seeds")]
-        seed: u64,
-        /// Many seeds, both ends included
-        #[arg(long, value_name = "A..B")]
-        seeds: Option<String>,
-        /// Where to write a file for each run that broke a promise, for `replay` and `shrink`
-        #[arg(long, default_value = ".", value_name = "DIR")]
-        traces: PathBuf,
-        /// How many seeds at a time
-        #[arg(long, default_value_t = 1, value_name = "J")]
-        jobs: usize,
-        /// Write DIR/report.html, one page to look at offline, and DIR/report.json
-        #[arg(long, value_name = "DIR")]
-        report: Option<PathBuf>,
-        /// One JSON document: an object for one seed, an array for many
-        #[arg(long)]
-        json: bool,
-    },
-    /// How soon a flock knows, whom it gives up wrongly, what it says at rest: worlds of any size, beside the goals
-    #[command(after_help = "Examples:\n  dunlin sim figures deaths --nodes 1000\n  \
-                            dunlin sim figures --nodes 50 --baseline sim/figures.json")]
-    Figures {
-        /// Only these rows; without names all of them
-        #[arg(value_name = "ROW")]
-        rows: Vec<String>,
-        /// So many nodes in each world
-        #[arg(long, default_value_t = 1000, value_name = "N")]
-        nodes: u32,
-        /// Show what has changed since these were saved
-        #[arg(long, value_name = "FILE")]
-        baseline: Option<PathBuf>,
-        /// Write the values there, for a later `--baseline`
-        #[arg(long, value_name = "FILE")]
-        save: Option<PathBuf>,
-        /// One JSON document
-        #[arg(long)]
-        json: bool,
-    },
-    /// Run again what a file has recorded, and say whether it is the same run; exits 1 if a promise was broken
-    #[command(after_help = "Example:\n  dunlin sim replay swarm-20-7.trace.yaml")]
-    Replay {
-        /// A file that `dunlin sim run` or `dunlin sim shrink` has written
-        trace: String,
-        /// One JSON document
-        #[arg(long)]
-        json: bool,
-    },
-    /// Make a recorded failure small: fewer faults, fewer nodes, shorter; told as a story and written beside the file
-    #[command(after_help = "Example:\n  dunlin sim shrink swarm-20-7.trace.yaml")]
-    Shrink {
-        /// A file that `dunlin sim run` has written
-        trace: String,
-        /// Stop where it is after so many runs
-        #[arg(long, default_value_t = 3000, value_name = "N")]
-        runs: u64,
-        /// One JSON document
-        #[arg(long)]
-        json: bool,
-    },
-    /// The built-in scenarios
-    List {
-        /// One JSON document
-        #[arg(long)]
-        json: bool,
-    },
-    /// A built-in scenario's text
-    Show {
-        /// Its name
-        scenario: String,
-        /// Of `swarm`: the seed that draws it
-        #[arg(long, default_value_t = 1, value_name = "S")]
-        seed: u64,
-        /// Of `swarm`: at most so many nodes
-        #[arg(long, value_name = "N")]
-        nodes: Option<u32>,
     },
 }

@@ -29,6 +29,12 @@ pub(crate) struct Streaming {
     left: Option<u64>,
 }
 
+/// A text as part of a query (RFC 3986 section 2.1).
+pub(crate) fn percent(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/');
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
 impl Client {
     /// Of the agent whose data directory this is.
     pub(crate) fn new(data_dir: &Path) -> Self {

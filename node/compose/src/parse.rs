@@ -175,10 +175,11 @@ fn conflict(
 fn exclude(a: &[Constraint], b: &[Constraint]) -> bool {
     use ConstraintOp::{Equal, NotEqual};
     a.iter().any(|x| {
-        b.iter().filter(|y| x.attribute == y.attribute).any(|y| match (x.op, y.op) {
-            (Equal, Equal) => !x.value.eq_ignore_ascii_case(&y.value),
-            (Equal, NotEqual) | (NotEqual, Equal) => x.value == y.value,
-            (NotEqual, NotEqual) => false,
+        // Of other comparisons it cannot be told here that no node meets both.
+        b.iter().filter(|y| x.attribute == y.attribute).any(|y| {
+            let are = |first, second| x.op == first && y.op == second;
+            (are(Equal, Equal) && !x.value.eq_ignore_ascii_case(&y.value))
+                || ((are(Equal, NotEqual) || are(NotEqual, Equal)) && x.value == y.value)
         })
     })
 }

@@ -193,14 +193,45 @@ pub(crate) const DEPLOY: Table = Table {
 pub(crate) const PLACEMENT: Table = Table {
     name: "'placement'",
     extensible: true,
+    keys: &[("constraints", Used), ("max_replicas_per_node", Used), ("preferences", Used)],
+};
+
+/// One of `deploy.placement.preferences`.
+pub(crate) const PREFERENCE: Table = Table { name: "a preference", extensible: true, keys: &[("spread", Used)] };
+
+/// One of `deploy.resources.reservations.devices`.
+pub(crate) const DEVICE: Table = Table {
+    name: "a device",
+    extensible: true,
     keys: &[
-        ("constraints", Used),
-        (
-            "max_replicas_per_node",
-            Refused("a maximum for each node is not supported yet", "use mode: global for one on each node"),
-        ),
-        ("preferences", Refused("spreading by label is not supported yet", "remove it, or use 'constraints'")),
+        ("capabilities", Used),
+        ("count", Used),
+        ("device_ids", Refused("the node chooses which of its devices a replica gets", "use 'count'")),
+        ("driver", Refused("drivers of devices are the node's own", "remove it")),
+        ("options", Refused("options of devices are not supported", "remove it")),
     ],
+};
+
+/// One of `deploy.resources.reservations.generic_resources`.
+pub(crate) const GENERIC: Table =
+    Table { name: "a generic resource", extensible: true, keys: &[("discrete_resource_spec", Used)] };
+
+/// `discrete_resource_spec`.
+pub(crate) const DISCRETE: Table =
+    Table { name: "'discrete_resource_spec'", extensible: true, keys: &[("kind", Used), ("value", Used)] };
+
+/// One of `x-dunlin.devices`.
+pub(crate) const DUNLIN_DEVICE: Table = Table {
+    name: "a device of 'x-dunlin'",
+    extensible: false,
+    keys: &[("count", Used), ("kind", Used), ("models", Used), ("share", Used)],
+};
+
+/// One of `x-dunlin.affinity`.
+pub(crate) const AFFINITY: Table = Table {
+    name: "an affinity",
+    extensible: false,
+    keys: &[("anti", Used), ("label", Used), ("service", Used), ("weight", Used)],
 };
 
 /// `deploy.resources`.
@@ -222,15 +253,7 @@ pub(crate) const LIMITS: Table = Table {
 pub(crate) const RESERVATIONS: Table = Table {
     name: "'reservations'",
     extensible: true,
-    keys: &[
-        ("cpus", Used),
-        ("devices", Refused("devices are not supported yet", KEEP_OUT)),
-        (
-            "generic_resources",
-            Refused("generic resources are not supported yet", "label the nodes, and use 'constraints'"),
-        ),
-        ("memory", Used),
-    ],
+    keys: &[("cpus", Used), ("devices", Used), ("generic_resources", Used), ("memory", Used)],
 };
 
 /// `deploy.restart_policy`.
@@ -278,13 +301,19 @@ pub(crate) const DUNLIN: Table = Table {
     name: "'x-dunlin'",
     extensible: false,
     keys: &[
-        ("affinity", Refused("affinity is not supported yet", "use deploy.placement.constraints")),
+        ("affinity", Used),
+        ("constraints", Used),
+        ("devices", Used),
+        ("disk", Used),
         ("healthcheck", Used),
+        ("max_skew", Used),
         ("partition", Refused("a choice for partitions is not supported yet", "remove it, or use prefer: new")),
+        ("pids", Used),
         ("ports", Refused("ranges of ports are not supported yet", "use 'ports' of the service")),
         ("prefer", Used),
         ("priority", Used),
         ("schedule", Refused("schedules are not supported yet", "run it from outside")),
+        ("strategy", Used),
     ],
 };
 
@@ -318,6 +347,12 @@ impl<'t> Fields<'t> {
     pub(crate) fn read(table: &Table, value: &Value<'t>, log: &mut Log<'_>) -> Option<Self> {
         let members = value.map(log, &format!("write {} as 'key: value' lines", table.name))?;
         Some(Self(members.into_iter().filter(|member| check(table, member, log)).collect()))
+    }
+
+    /// The used keys of a mapping that was, or will be, checked elsewhere.
+    pub(crate) fn quiet(table: &Table, value: &Value<'t>) -> Option<Self> {
+        let mut unheard = Log::new("");
+        Self::read(table, value, &mut unheard)
     }
 
     /// The member of that name, unless it is absent or null.

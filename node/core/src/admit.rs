@@ -9,10 +9,12 @@ use alloc::vec::Vec;
 
 use dunlin_gossip::limits::{MAX_REPLICAS, MAX_SERVICES};
 use dunlin_gossip::model::{
-    Constraint, DriverKind, Mode, Resources, Service, ServiceKey, ServiceName, ServiceSpec, Slot, StackName, Workload,
+    Constraint, DriverKind, Further, Mode, ReplicaKey, Resources, Service, ServiceKey, ServiceName, ServiceSpec, Slot,
+    StackName, Workload,
 };
 
-use crate::place::{self, Candidate, Misfit, Waiting};
+use crate::place::{self, Candidate, Misfit, Waiting, device};
+use crate::view;
 
 /// Checks a stack. The warnings, or what is wrong with it: every fault, one line each.
 pub(crate) fn check(
@@ -25,6 +27,7 @@ pub(crate) fn check(
     if services.len() > MAX_SERVICES {
         faults.push(format!("{} services; a stack has at most {MAX_SERVICES}: split it", services.len()));
     }
+    near_in_circles(stack, services, &mut faults);
     for (name, service) in services {
         let key = ServiceKey { stack: stack.clone(), service: name.clone() };
         if let Err(fault) = replicas(&key, service.mode) {
@@ -94,8 +97,11 @@ fn placeable(
             largest.memory_bytes >> 20
         ));
     }
+    further(key, spec, nodes, faults);
     for constraint in &spec.constraints {
-        if !nodes.iter().any(|node| meets(key, spec, constraint, node)) {
+        if let Some(why) = place::unreadable(constraint) {
+            faults.push(format!("{key}: the constraint {constraint} cannot be read: {why}"));
+        } else if !nodes.iter().any(|node| meets(key, spec, constraint, node)) {
             faults.push(format!("{key}: no node meets the constraint {constraint}; {}", offered(constraint, nodes)));
         }
     }
@@ -110,16 +116,12 @@ fn placeable(
     }
 }
 
-/// The node as if nothing ran on it.
-fn empty_node<'a>(node: &Candidate<'a>, free: &'a BTreeSet<(dunlin_gossip::model::Protocol, u16)>) -> Candidate<'a> {
-    Candidate { room: node.header.allocatable, taken: free, services: &[], ..*node }
-}
-
+/// Why it could not run on a node on which nothing else runs.
 fn misfit_on(key: &ServiceKey, spec: &ServiceSpec, node: &Candidate<'_>) -> Option<Misfit> {
-    let free = BTreeSet::new();
-    let replica = dunlin_gossip::model::ReplicaKey { service: key.clone(), slot: Slot::Node(node.node) };
-    let waiting = Waiting { replica: &replica, spec, refused_by: &[] };
-    place::misfit(&waiting, &empty_node(node, &free))
+    let (free, units) = (BTreeSet::new(), device::whole(&node.header.supply));
+    let empty = Candidate { room: view::offered(node.header), units: &units, taken: &free, services: &[], ..*node };
+    let replica = ReplicaKey { service: key.clone(), slot: Slot::Node(node.node) };
+    place::misfit(&Waiting { replica: &replica, spec, refused_by: &[] }, &empty)
 }
 
 fn fits_empty(key: &ServiceKey, spec: &ServiceSpec, node: &Candidate<'_>) -> bool {
@@ -158,6 +160,63 @@ fn offered(constraint: &Constraint, nodes: &[Candidate<'_>]) -> String {
     let shown: Vec<String> = values.iter().take(8).cloned().collect();
     let more = if values.len() > shown.len() { ", ..." } else { "" };
     format!("the nodes have {} = {}{more}", constraint.attribute, shown.join(", "))
+}
+
+/// Processes, disk and devices that no node has so much of.
+fn further(key: &ServiceKey, spec: &ServiceSpec, nodes: &[Candidate<'_>], faults: &mut Vec<String>) {
+    let need = &spec.placing.further;
+    let most = nodes.iter().map(|n| n.header.supply.further).fold(Further::default(), |most, f| Further {
+        pids: most.pids.max(f.pids),
+        disk_bytes: most.disk_bytes.max(f.disk_bytes),
+    });
+    let amounts = [("processes", need.pids, most.pids), ("bytes of disk", need.disk_bytes, most.disk_bytes)];
+    for (what, need, most) in amounts {
+        if need > most {
+            faults.push(format!("{key}: reserves {need} {what}, and no node gives more than {most}; reserve less"));
+        }
+    }
+    for request in &spec.placing.devices {
+        let whole = |n: &Candidate<'_>| {
+            let units = device::whole(&n.header.supply);
+            device::choose(core::slice::from_ref(request), &n.header.supply, &units).is_some()
+        };
+        if !nodes.iter().any(whole) {
+            let groups = nodes.iter().flat_map(|n| &n.header.supply.devices);
+            let have: BTreeSet<String> =
+                groups.map(|g| format!("{} {} {}", g.count, g.model, g.kind).replace("  ", " ")).collect();
+            let have = have.into_iter().take(8).collect::<Vec<_>>().join(", ");
+            let have = if have.is_empty() { "no node has devices".to_string() } else { format!("nodes have {have}") };
+            faults.push(format!(
+                "{key}: no single node has {}; {have}; ask for less, or start an agent with --device",
+                place::request_text(request)
+            ));
+        }
+    }
+}
+
+/// Services of which each must be near to one that is not there yet can none of them begin.
+fn near_in_circles(stack: &StackName, services: &BTreeMap<ServiceName, Service>, faults: &mut Vec<String>) {
+    let near = |name: &ServiceName| -> Vec<&ServiceName> {
+        let wishes = services.get(name).map(|s| s.spec.placing.affinities.as_slice()).unwrap_or_default();
+        let hard =
+            wishes.iter().filter(|a| !a.anti && a.weight.is_none() && a.stack.as_ref().is_none_or(|s| s == stack));
+        hard.map(|a| &a.service).filter(|other| *other != name).collect()
+    };
+    for name in services.keys() {
+        let (mut seen, mut open) = (BTreeSet::new(), near(name));
+        while let Some(next) = open.pop() {
+            if next == name {
+                faults.push(format!(
+                    "{stack}/{name}: must be near to what must be near to it, so neither can begin; give one of the \
+                     affinities a weight"
+                ));
+                break;
+            }
+            if seen.insert(next) {
+                open.extend(near(next));
+            }
+        }
+    }
 }
 
 fn cpus(milli: u64) -> String {

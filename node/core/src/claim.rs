@@ -11,7 +11,9 @@ use alloc::vec::Vec;
 use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{AllocId, Allocation, Epoch, Phase, Prefer, PublishedPort, ReplicaKey};
+use dunlin_gossip::model::{
+    AllocId, Allocation, DeviceHold, Epoch, Held, Phase, Prefer, PublishedPort, ReplicaKey, Tail,
+};
 use dunlin_gossip::time::{Duration, Wall};
 
 pub use crate::allocation::choose_ports;
@@ -94,6 +96,7 @@ pub fn first(
     replica: &ReplicaKey,
     force: &InForce,
     ports: Vec<PublishedPort>,
+    devices: Vec<DeviceHold>,
     epoch: Epoch,
     wall: Wall,
 ) -> (AllocId, Allocation) {
@@ -110,6 +113,7 @@ pub fn first(
         restarts: 0,
         since: wall,
         detail: String::new(),
+        held: Tail(Held { further: force.service.spec.placing.further, devices }.boxed()),
     };
     (AllocId::of(replica, epoch, node), record)
 }

@@ -10,16 +10,16 @@ use alloc::vec::Vec;
 use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::face::NoticeLevel;
 use dunlin_gossip::hlc::Hlc;
-use dunlin_gossip::model::{AllocId, Allocation, NodeHeader, Phase, Prefer, RefusalReason, ReplicaKey, Resources};
+use dunlin_gossip::model::{AllocId, Allocation, NodeHeader, Phase, Prefer, RefusalReason, ReplicaKey};
 use dunlin_gossip::time::{Duration, Instant, Wall};
 
 use crate::allocation::{Claimed, Own, choose_ports};
 use crate::claim::{self, ClaimView};
 use crate::engine::Node;
 use crate::face::{EventKind, Outputs};
-use crate::place::{self, Candidate, Misfit, Waiting};
+use crate::place::{self, Candidate, Misfit, Room, Scene, Waiting, device};
 use crate::rollout;
-use crate::view::InForce;
+use crate::view::{InForce, held, offered};
 
 /// Changed replicas that one call looks at.
 const DIRTY_SLICE: usize = 1_024;
@@ -138,16 +138,15 @@ impl Node {
         let candidate = Candidate {
             node: self.me,
             header: &self.config.header,
-            room: force.service.spec.reservation,
+            room: Room::needed(&force.service.spec),
+            units: &[],
             taken: &free,
             services: &[],
             hash: 0,
             weight: 1,
         };
-        match place::misfit(&waiting, &candidate)? {
-            found @ (Misfit::NotThisNode | Misfit::Constraint(_)) => Some(found),
-            Misfit::NoDriver(_) | Misfit::Refused | Misfit::PortTaken(_) | Misfit::NoRoom => None,
-        }
+        place::misfit(&waiting, &candidate)
+            .filter(|misfit| matches!(misfit, Misfit::NotThisNode | Misfit::Constraint(_)))
     }
 
     /// Decides on replicas whose wait may be over.
@@ -186,7 +185,7 @@ impl Node {
             out.cost += (waiting.len() * candidates.len()) as u64 / 50 + 1;
             let since = |index: usize| open.get(index).and_then(|(replica, ..)| self.schedule.since(replica));
             let old = |index| since(index).is_some_and(|since| since + claim::wait(place::K, step) <= now);
-            place::plan(self.me, &waiting, &candidates, old)
+            place::plan(self.me, &waiting, Scene { nodes: &candidates, mix: &self.view.mix() }, old)
         };
         for ((replica, force, _), position) in open.into_iter().zip(positions) {
             let refusal_ends = self.view.refusals(&replica).map(|(_, r)| r.until).filter(|at| *at > now).min();
@@ -224,12 +223,17 @@ impl Node {
     ) -> bool {
         let spec = &force.service.spec;
         let replaced = after.and_then(|id| self.view.allocation(self.me, id));
-        let freed = replaced.map_or_else(Resources::default, |alloc| alloc.reservation);
+        let freed = replaced.map_or_else(Room::default, held);
         let mine = self.view.nodes().get(&self.me);
-        let reserved = mine.map_or_else(Resources::default, |n| n.reserved).minus(&freed);
-        if !self.config.header.allocatable.holds(&reserved.plus(&spec.reservation)) {
+        let reserved = mine.map_or_else(Room::default, |n| n.reserved).minus(&freed);
+        if !offered(&self.config.header).holds(&reserved.plus(&Room::needed(spec))) {
             return false;
         }
+        let mut units = mine.map(|n| n.units().to_vec()).unwrap_or_default();
+        device::give(&mut units, replaced.and_then(|a| a.held.as_ref()).map_or(&[], |held| &held.devices));
+        let Some(devices) = device::choose(&spec.placing.devices, &self.config.header.supply, &units) else {
+            return false;
+        };
         let others = self.owned.map.iter().filter(|(id, own)| Some(**id) != after && own.holds());
         let held = others.flat_map(|(_, own)| own.record.ports.iter().map(|p| (p.protocol, p.outer))).collect();
         let (range, avoid) = (&self.config.port_range, alloc::collections::BTreeSet::new());
@@ -237,7 +241,7 @@ impl Node {
         let Ok(ports) = ports else { return false };
         let hlc = self.gossip.state().clock().max(Hlc::from_wall(wall));
         let epoch = claim::next_epoch(hlc, self.view.highest_epoch(replica));
-        let (id, record) = claim::first(self.me, replica, force, ports, epoch, wall);
+        let (id, record) = claim::first(self.me, replica, force, ports, devices, epoch, wall);
         let claimed = if planted(Bug::StartedBeforeDisk) { Claimed::Durable } else { Claimed::Staged };
         let mut own = Own::new(record, Some(Arc::clone(&force.service)), claimed, now);
         own.after = after;
@@ -274,11 +278,11 @@ impl Node {
 
     /// Stops what no longer fits, the least important and the youngest first. Only a node that shrank has such.
     pub(crate) fn shed(&mut self, now: Instant, out: &mut Outputs) {
-        let allocatable = self.config.header.allocatable;
+        let gives = offered(&self.config.header);
         loop {
             let running = self.owned.map.iter().filter(|(_, own)| own.may_run() && own.record.phase != Phase::Stopping);
-            let sum = running.clone().fold(Resources::default(), |sum, (_, own)| sum.plus(&own.record.reservation));
-            if allocatable.holds(&sum) {
+            let sum = running.clone().fold(Room::default(), |sum, (_, own)| sum.plus(&held(&own.record)));
+            if gives.holds(&sum) {
                 return;
             }
             let key = |own: &Own| (own.spec().map_or(i32::MIN, |s| s.priority), core::cmp::Reverse(own.record.epoch));

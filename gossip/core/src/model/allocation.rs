@@ -1,5 +1,6 @@
 //! What runs: one record an allocation (claim and state together), endpoints, refusals.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -7,7 +8,7 @@ use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PortSpec, Protocol, ReplicaKey, Resources, RevisionId};
+use super::{Held, PortSpec, Protocol, ReplicaKey, Resources, RevisionId, Tail};
 use crate::canary::{Bug, planted};
 use crate::hash::{hash64, mix};
 use crate::id::NodeId;
@@ -184,6 +185,9 @@ pub struct Allocation {
     pub since: Wall,
     /// The last thing worth telling a person (exit code, probe failure), empty when all is well.
     pub detail: String,
+    /// What counts against the node besides `reservation`.
+    #[serde(default)]
+    pub held: Tail<Option<Box<Held>>>,
 }
 
 impl Allocation {
@@ -204,6 +208,7 @@ impl Allocation {
             && self.revision == other.revision
             && self.epoch == other.epoch
             && self.reservation == other.reservation
+            && self.held == other.held
             && self.ports == other.ports
             && self.phase == other.phase
             && (self.ready, self.ready_once) == (other.ready, other.ready_once)

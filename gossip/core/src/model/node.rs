@@ -7,7 +7,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{AllocId, NodeName, Resources};
+use super::{AllocId, NodeName, Resources, Supply, Tail};
 use crate::time::Wall;
 
 /// What runs an allocation.
@@ -63,4 +63,7 @@ pub struct NodeHeader {
     /// The allocations that this boot adopted. Once a peer holds the header and all of these at this generation, the
     /// records of older generations are void.
     pub adopted: Vec<AllocId>,
+    /// What its allocations may reserve besides.
+    #[serde(default)]
+    pub supply: Tail<Supply>,
 }

@@ -7,7 +7,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Resources, ServiceName};
+use super::{Placing, Resources, ServiceName, Tail};
 use crate::hlc::Hlc;
 use crate::time::Duration;
 
@@ -70,6 +70,9 @@ pub struct ServiceSpec {
     pub priority: i32,
     /// Which of two equal claims stays after a partition.
     pub prefer: Prefer,
+    /// What it asks of its place besides.
+    #[serde(default)]
+    pub placing: Tail<Placing>,
 }
 
 /// What runs a replica.
@@ -241,15 +244,46 @@ pub enum ConstraintOp {
     Equal,
     /// `!=`
     NotEqual,
+    /// `=~`: a regular expression finds something in it.
+    Matches,
+    /// `!~`
+    MatchesNot,
+    /// `in`: it is one of the words, which commas part.
+    In,
+    /// `not in`
+    NotIn,
+    /// `version <`: it is a version, and a lower one.
+    Below,
+    /// `version <=`
+    AtMost,
+    /// `version >`
+    Above,
+    /// `version >=`
+    AtLeast,
+}
+
+impl ConstraintOp {
+    /// As it is written between attribute and value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
+            Self::Matches => " =~ ",
+            Self::MatchesNot => " !~ ",
+            Self::In => " in ",
+            Self::NotIn => " not in ",
+            Self::Below => " version < ",
+            Self::AtMost => " version <= ",
+            Self::Above => " version > ",
+            Self::AtLeast => " version >= ",
+        }
+    }
 }
 
 impl fmt::Display for Constraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let op = match self.op {
-            ConstraintOp::Equal => "==",
-            ConstraintOp::NotEqual => "!=",
-        };
-        write!(f, "{}{op}{}", self.attribute, self.value)
+        write!(f, "{}{}{}", self.attribute, self.op.as_str(), self.value)
     }
 }
 

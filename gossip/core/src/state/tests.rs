@@ -45,6 +45,7 @@ fn header(adopted: &[u64]) -> Vec<u8> {
         version: "1".into(),
         certificate: Default::default(),
         adopted: adopted.iter().map(|id| AllocId(*id)).collect(),
+        supply: Default::default(),
     })
 }
 

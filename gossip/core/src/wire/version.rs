@@ -61,7 +61,11 @@ pub(super) fn appended(kind: Kind, payload: &[u8]) -> Option<&[u8]> {
         codec::decode_known::<T>(payload).ok().map(|(_, rest)| rest)
     }
     match kind {
-        Kind::SERVICE => rest::<Service>(payload),
+        // Its tail has looked at what follows, to see that it is none; the bytes of what was understood tell where that begins.
+        Kind::SERVICE => {
+            let (service, _) = codec::decode_known::<Service>(payload).ok()?;
+            payload.get(codec::encode(&service).len()..)
+        }
         Kind::STACK => rest::<StackManifest>(payload),
         Kind::TOKEN => rest::<Token>(payload),
         _ => None,

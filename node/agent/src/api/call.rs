@@ -1,11 +1,13 @@
 //! What the API asks of the loop: one closed enum, each with the way back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dunlin_core::face::{Problem, ProblemKind, Reply, Request};
+use dunlin_core::query::ask::Change;
 use dunlin_core::query::trust::{AdmittedRow, Rostered};
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{AllocId, Asker, ServiceKey, TokenId};
+use dunlin_gossip::model::{AllocId, Asker, Service, ServiceKey, ServiceName, StackName, TokenId};
 use dunlin_gossip::wire::RecordId;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -25,6 +27,17 @@ pub(crate) enum Listing {
     Tokens,
     Conflicts,
     Metrics,
+}
+
+/// A question about placement: nothing changes by it.
+#[derive(Clone, Debug)]
+pub(crate) enum Question {
+    /// Why is a replica where it is?
+    Explain(String),
+    /// What would this deploy do?
+    Plan(StackName, BTreeMap<ServiceName, Service>),
+    /// What would these changes of the flock do?
+    WhatIf(Vec<Change>),
 }
 
 /// Where a replica's output is.
@@ -64,6 +77,8 @@ pub(crate) enum Call {
     Request(Asker, Request, oneshot::Sender<Reply>),
     /// A listing, as JSON.
     List(Listing, oneshot::Sender<Vec<u8>>),
+    /// A question about placement, answered as JSON.
+    Ask(Box<Question>, oneshot::Sender<Result<Vec<u8>, Problem>>),
     /// Names of nodes.
     Names(Vec<NodeId>, oneshot::Sender<Vec<String>>),
     /// The service that is meant.
@@ -119,6 +134,10 @@ impl Door {
 
     pub(crate) async fn list(&self, listing: Listing) -> Result<Vec<u8>, Problem> {
         self.ask(|back| Call::List(listing, back)).await
+    }
+
+    pub(crate) async fn question(&self, question: Question) -> Result<Vec<u8>, Problem> {
+        self.ask(|back| Call::Ask(Box::new(question), back)).await?
     }
 
     pub(crate) async fn names(&self, nodes: Vec<NodeId>) -> Result<Vec<String>, Problem> {

@@ -21,11 +21,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Context;
-use super::call::Listing;
+use super::call::{Listing, Question};
 use super::table::{self, Route};
 use super::trust;
 use super::types::{
-    CheckRow, DeployBody, ErrorBody, NewToken, RemoveBody, ResolveBody, ScaleBody, TokenBody, WrittenBody, status_of,
+    CheckRow, DeployBody, ErrorBody, NewToken, PlanBody, RemoveBody, ResolveBody, ScaleBody, TokenBody, WhatIfBody,
+    WrittenBody, status_of,
 };
 use crate::clock;
 use crate::doctor::{self, Examined};
@@ -73,6 +74,9 @@ where
             Route::OpenApi => json(StatusCode::OK, &table::openapi()),
             Route::Events => events(&context, query.flag("follow")?).await,
             Route::Logs => logs(&context, &query).await,
+            Route::Explain => explain(&context, &query).await,
+            Route::Plan => plan(&context, &collect(body).await?).await,
+            Route::WhatIf => what_if(&context, &collect(body).await?).await,
             Route::Deploy => deploy(&context, &by, &collect(body).await?).await,
             Route::Scale => scale(&context, &by, &collect(body).await?).await,
             Route::Remove => remove(&context, &by, &collect(body).await?).await,
@@ -100,6 +104,27 @@ async fn doctor(context: &Arc<Context>) -> Result<Vec<CheckRow>, Problem> {
     let text = tokio::fs::read_to_string(RESOLVER).await.unwrap_or_default();
     checks.push(doctor::resolver(&dns, &text));
     Ok(checks)
+}
+
+async fn explain(context: &Arc<Context>, query: &Query) -> Result<Answer, Problem> {
+    let replica = query
+        .text("replica")
+        .ok_or_else(|| problem(ProblemKind::BadRequest, "say which replica: explain?replica=shop/web.1".into()))?;
+    asked(context, Question::Explain(replica.to_owned())).await
+}
+
+async fn plan(context: &Arc<Context>, body: &[u8]) -> Result<Answer, Problem> {
+    let PlanBody { stack, services } = parse(body)?;
+    asked(context, Question::Plan(stack_name(&stack)?, services)).await
+}
+
+async fn what_if(context: &Arc<Context>, body: &[u8]) -> Result<Answer, Problem> {
+    let WhatIfBody { changes } = parse(body)?;
+    asked(context, Question::WhatIf(changes)).await
+}
+
+async fn asked(context: &Arc<Context>, question: Question) -> Result<Answer, Problem> {
+    Ok(document(StatusCode::OK, context.door.question(question).await?.into()))
 }
 
 async fn deploy(context: &Arc<Context>, by: &Asker, body: &[u8]) -> Result<Answer, Problem> {

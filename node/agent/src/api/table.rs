@@ -14,6 +14,9 @@ pub(super) enum Route {
     Events,
     Logs,
     OpenApi,
+    Explain,
+    Plan,
+    WhatIf,
     Deploy,
     Scale,
     Remove,
@@ -39,10 +42,12 @@ const ROUTES: &[(Method, &str, Route)] = &[
     (Method::POST, "/v1/deploy", Route::Deploy),
     (Method::GET, "/v1/doctor", Route::Doctor),
     (Method::GET, "/v1/events", Route::Events),
+    (Method::GET, "/v1/explain", Route::Explain),
     (Method::GET, "/v1/logs", Route::Logs),
     (Method::GET, "/v1/nodes", Route::List(Listing::Nodes)),
     (Method::POST, "/v1/nodes/remove", Route::RemoveNode),
     (Method::GET, "/v1/openapi.json", Route::OpenApi),
+    (Method::POST, "/v1/plan", Route::Plan),
     (Method::POST, "/v1/remove", Route::Remove),
     (Method::POST, "/v1/scale", Route::Scale),
     (Method::GET, "/v1/services", Route::List(Listing::Services)),
@@ -51,6 +56,7 @@ const ROUTES: &[(Method, &str, Route)] = &[
     (Method::GET, "/v1/tokens", Route::List(Listing::Tokens)),
     (Method::POST, "/v1/tokens", Route::NewToken),
     (Method::DELETE, "/v1/tokens/{id}", Route::RemoveToken),
+    (Method::POST, "/v1/whatif", Route::WhatIf),
 ];
 
 impl Route {
@@ -81,6 +87,9 @@ impl Route {
             Self::Events => "What happened, as the node saw it; with follow=true as server-sent events",
             Self::Logs => "Output of a replica, wherever it runs",
             Self::OpenApi => "This document",
+            Self::Explain => "Why a replica is where it is, and why not elsewhere",
+            Self::Plan => "What a deploy would do; nothing changes",
+            Self::WhatIf => "What would move if nodes went, came or were labelled otherwise; nothing changes",
             Self::Deploy => "Run a stack; services that it had and the body does not name are removed",
             Self::Scale => "Change how many replicas a service has",
             Self::Remove => "Stop a stack and forget it",
@@ -99,7 +108,14 @@ impl Route {
             Self::List(_) | Self::Doctor => &[("at_least", "integer", false)],
             Self::Events => &[("follow", "boolean", false)],
             Self::Logs => &[("replica", "string", true), ("follow", "boolean", false), ("tail", "integer", false)],
-            Self::Deploy | Self::Scale | Self::Remove | Self::Resolve | Self::RemoveNode => &[],
+            Self::Explain => &[("replica", "string", true)],
+            Self::Deploy
+            | Self::Plan
+            | Self::WhatIf
+            | Self::Scale
+            | Self::Remove
+            | Self::Resolve
+            | Self::RemoveNode => &[],
             Self::NewToken | Self::RemoveToken | Self::RotateAuthority => &[],
         }
     }
@@ -107,6 +123,8 @@ impl Route {
     /// Fields of the body: name, type, whether it must be given. None: there is no body.
     const fn body(self) -> Option<&'static [(&'static str, &'static str, bool)]> {
         Some(match self {
+            Self::Plan => &[("stack", "string", true), ("services", "object", true)],
+            Self::WhatIf => &[("changes", "array", true)],
             Self::Deploy => &[
                 ("stack", "string", true),
                 ("services", "object", true),
@@ -136,6 +154,7 @@ impl Route {
             Self::List(_)
             | Self::Doctor
             | Self::Events
+            | Self::Explain
             | Self::Logs
             | Self::OpenApi
             | Self::RemoveToken

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use dunlin_core::face::{Ack, Event, EventKind, ProblemKind};
+use dunlin_core::query::ask::Change;
 use dunlin_gossip::face::{MemberReason, MemberState, NoticeLevel};
 use dunlin_gossip::model::{Service, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,22 @@ pub struct DeployBody {
     /// After how many milliseconds to answer with what is known.
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
+}
+
+/// `POST /v1/plan`: what a deploy would do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PlanBody {
+    /// The stack's name.
+    pub stack: String,
+    /// Everything in it.
+    pub services: BTreeMap<ServiceName, Service>,
+}
+
+/// `POST /v1/whatif`: what changes of the flock would do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WhatIfBody {
+    /// Changes, taken together.
+    pub changes: Vec<Change>,
 }
 
 /// `POST /v1/scale`.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use dunlin_agent::host;
 use dunlin_agent::settings::{PORT, Settings};
 use dunlin_agent::setup::SetupError;
-use dunlin_gossip::model::{NodeName, Resources};
+use dunlin_gossip::model::{DeviceGroup, Further, MAX_DEVICES, NodeName, Resources, Supply};
 use serde::Deserialize;
 
 use super::Done;
@@ -35,6 +35,9 @@ struct ConfigFile {
     zone: Option<String>,
     cpus: Option<String>,
     memory: Option<String>,
+    pids: Option<u64>,
+    disk: Option<String>,
+    device: Vec<String>,
     ports: Option<String>,
     certificate_lifetime: Option<String>,
 }
@@ -99,6 +102,13 @@ fn settings(args: &Agent, data_dir: &Path) -> Result<Settings, Failure> {
             args.cpus.as_ref().or(file.cpus.as_ref()),
             args.memory.as_ref().or(file.memory.as_ref()),
         )?,
+        supply: Supply {
+            further: Further {
+                pids: args.pids.or(file.pids).unwrap_or_else(host::pids),
+                disk_bytes: disk(args.disk.as_ref().or(file.disk.as_ref()), data_dir)?,
+            },
+            devices: devices(&first_filled(&args.device, file.device))?,
+        },
         ports: ports(args.ports.as_deref().or(file.ports.as_deref()))?,
         certificate_lifetime: lifetime(args.certificate_lifetime.as_deref().or(file.certificate_lifetime.as_deref()))?,
         keeper,
@@ -139,6 +149,32 @@ fn labels(pairs: &[String], zone: Option<&String>) -> Result<BTreeMap<String, St
         labels.insert("zone".to_owned(), zone.clone());
     }
     Ok(labels)
+}
+
+fn disk(given: Option<&String>, data_dir: &Path) -> Result<u64, Failure> {
+    let Some(text) = given else { return Ok(host::disk(data_dir)) };
+    bytes(text).ok_or_else(|| Failure::usage(format!("disk {text}: expected an amount"), "--disk 100G"))
+}
+
+/// Devices as they are typed: `gpu=4` or `gpu=4:T4`.
+fn devices(typed: &[String]) -> Result<Vec<DeviceGroup>, Failure> {
+    let mut groups = Vec::new();
+    let mut all = 0;
+    for text in typed {
+        let wrong = |what: &str| Failure::usage(format!("device {text}: {what}"), "--device gpu=4:T4");
+        let (kind, rest) = text
+            .split_once('=')
+            .filter(|(kind, _)| !kind.is_empty())
+            .ok_or_else(|| wrong("expected KIND=COUNT[:MODEL]"))?;
+        let (count, model) = rest.split_once(':').unwrap_or((rest, ""));
+        let count: u32 = count.parse().map_err(|_| wrong("the count is a whole number"))?;
+        all += count as usize;
+        if all > MAX_DEVICES {
+            return Err(wrong(&format!("a node has at most {MAX_DEVICES} devices")));
+        }
+        groups.push(DeviceGroup { kind: kind.to_owned(), model: model.to_owned(), count });
+    }
+    Ok(groups)
 }
 
 fn allocatable(cpus: Option<&String>, memory: Option<&String>) -> Result<Resources, Failure> {

@@ -23,7 +23,7 @@ pub(super) fn run(client: &Client, args: &Deploy) -> Done {
     for warning in &project.warnings {
         eprintln!("warning: {warning}");
     }
-    let stack = stack_name(args, &project)?;
+    let stack = stack_name(args.stack.as_ref(), &args.file, &project)?;
     let services: Vec<String> = project.services.keys().map(|name| format!("{stack}/{name}")).collect();
     let body = DeployBody {
         stack: stack.clone(),
@@ -69,17 +69,21 @@ pub(crate) fn parse(name: &str, text: &str, variables: &dyn Fn(&str) -> Option<S
     })
 }
 
-fn stack_name(args: &Deploy, project: &Project) -> Result<String, Failure> {
-    if let Some(name) = &args.stack {
+/// The stack that is meant: what was typed, else what the file says, else its folder.
+///
+/// # Errors
+/// A usage failure where nothing names it.
+pub(super) fn stack_name(typed: Option<&String>, file: &Path, project: &Project) -> Result<String, Failure> {
+    if let Some(name) = typed {
         return Ok(name.clone());
     }
     if let Some(name) = &project.name {
         return Ok(name.to_string());
     }
-    let absolute = std::path::absolute(&args.file).ok();
+    let absolute = std::path::absolute(file).ok();
     let folder = absolute.as_deref().and_then(Path::parent).and_then(Path::file_name).and_then(|f| f.to_str());
     folder
-        .filter(|_| args.file != Path::new("-"))
+        .filter(|_| file != Path::new("-"))
         .map(str::to_lowercase)
         .ok_or_else(|| Failure::usage("the stack has no name", "write `name:` into the file, or give --stack NAME"))
 }

@@ -1,6 +1,7 @@
 //! One file a command. Each ends in data, which [`render`](crate::render) prints.
 
 mod agent;
+mod ask;
 mod conflicts;
 pub(crate) mod deploy;
 mod doctor;
@@ -12,6 +13,7 @@ mod logs;
 mod node;
 mod sim;
 mod sim_figures;
+mod sim_place;
 mod sim_trace;
 mod token;
 mod write;
@@ -41,6 +43,9 @@ pub(crate) fn run(typed: Typed) -> Done {
         Command::Init(args) => init::run(&args, &data_dir),
         Command::Agent(args) => agent::run(&args, &data_dir),
         Command::Deploy(args) => deploy::run(&client, &args),
+        Command::Plan(args) => ask::plan(&client, &args),
+        Command::Whatif(args) => ask::whatif(&client, &args),
+        Command::Explain(args) => ask::explain(&client, &args),
         Command::Ps(args) => listing::ps(&client, &args),
         Command::Stacks(args) => listing::stacks(&client, &args),
         Command::Services(args) => listing::services(&client, &args),

@@ -25,6 +25,7 @@ pub(super) fn run(args: &Sim) -> Done {
         Sim::Figures { rows, nodes, baseline, save, json } => {
             sim_figures::run(rows, *nodes, baseline.as_deref(), save.as_deref(), *json)
         }
+        Sim::Place(args) => super::sim_place::run(args),
         Sim::Replay { trace, json } => sim_trace::replay(trace, *json),
         Sim::Shrink { trace, runs, json } => sim_trace::shrink(trace, *runs, *json),
         Sim::Show { scenario, seed, nodes } => {
@@ -95,7 +96,8 @@ fn reported(options: &RunOptions, folder: &Path) -> Result<Vec<Outcome>, Failure
     Ok(outcomes)
 }
 
-fn range(text: &str) -> Result<std::ops::RangeInclusive<u64>, Failure> {
+/// The seeds of `A..B`, both ends included.
+pub(super) fn range(text: &str) -> Result<std::ops::RangeInclusive<u64>, Failure> {
     let bad = || Failure::usage(format!("--seeds {text}: expected A..B"), "--seeds 1..100");
     let (from, to) = text.split_once("..").ok_or_else(bad)?;
     let (from, to) = (from.parse().map_err(|_| bad())?, to.trim_start_matches('=').parse().map_err(|_| bad())?);

@@ -136,13 +136,31 @@ fn placement(value: &Value<'_>, log: &mut Log<'_>) -> Vec<Constraint> {
     items.iter().filter_map(|item| constraint(item, log)).collect()
 }
 
-fn constraint(value: &Value<'_>, log: &mut Log<'_>) -> Option<Constraint> {
+/// How constraints compare, as they are written; what contains another comes first.
+const OPERATORS: [(&str, ConstraintOp); 10] = [
+    (" version >= ", ConstraintOp::AtLeast),
+    (" version <= ", ConstraintOp::AtMost),
+    (" version > ", ConstraintOp::Above),
+    (" version < ", ConstraintOp::Below),
+    (" not in ", ConstraintOp::NotIn),
+    (" in ", ConstraintOp::In),
+    ("=~", ConstraintOp::Matches),
+    ("!~", ConstraintOp::MatchesNot),
+    ("!=", ConstraintOp::NotEqual),
+    ("==", ConstraintOp::Equal),
+];
+
+/// The operator that comes first, and what stands on both sides of it.
+fn operator(text: &str) -> Option<(ConstraintOp, (&str, &str))> {
+    let found = OPERATORS.iter().enumerate().filter_map(|(at, (sign, op))| Some((text.find(sign)?, at, *sign, *op)));
+    let (_, _, sign, op) = found.min_by_key(|(place, at, ..)| (*place, *at))?;
+    Some((op, text.split_once(sign)?))
+}
+
+/// Reads a constraint.
+pub(super) fn constraint(value: &Value<'_>, log: &mut Log<'_>) -> Option<Constraint> {
     let text = value.text(log, CONSTRAINT)?;
-    let parts = text
-        .split_once("!=")
-        .map(|parts| (ConstraintOp::NotEqual, parts))
-        .or_else(|| text.split_once("==").map(|parts| (ConstraintOp::Equal, parts)));
-    let Some((op, (attribute, operand))) = parts else {
+    let Some((op, (attribute, operand))) = operator(text) else {
         value.error(log, format!("{} is no constraint", quoted(text)), CONSTRAINT);
         return None;
     };
@@ -169,14 +187,16 @@ fn constraint(value: &Value<'_>, log: &mut Log<'_>) -> Option<Constraint> {
         value.error(log, format!("the constraint {} compares with nothing", quoted(text)), CONSTRAINT);
         return None;
     }
-    if operand.contains('=') || operand.contains(char::is_whitespace) {
+    let is_free =
+        matches!(op, ConstraintOp::Matches | ConstraintOp::MatchesNot | ConstraintOp::In | ConstraintOp::NotIn);
+    if !is_free && (operand.contains('=') || operand.contains(char::is_whitespace)) {
         value.error(log, format!("{} is no value of a constraint", quoted(operand)), CONSTRAINT);
         return None;
     }
     Some(Constraint { attribute: attribute.to_string(), op, value: spelled(attribute, operand).to_string() })
 }
 
-fn is_label(name: &str) -> bool {
+pub(super) fn is_label(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'))
 }
 

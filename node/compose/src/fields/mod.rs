@@ -4,6 +4,7 @@ mod amounts;
 mod deploy;
 mod environment;
 mod health;
+mod placing;
 mod ports;
 mod service;
 mod workload;

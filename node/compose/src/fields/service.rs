@@ -5,10 +5,10 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use dunlin_gossip::limits::MAX_RECORD;
-use dunlin_gossip::model::{HealthCheck, Prefer, Probe, Service, ServiceSpec, Workload};
+use dunlin_gossip::model::{HealthCheck, Prefer, Probe, Service, ServiceSpec, Tail, Workload};
 
 use super::ports::{Context, Port, ports};
-use super::{deploy, environment, health, workload};
+use super::{deploy, environment, health, placing, workload};
 use crate::interpolate::Variables;
 use crate::problem::Log;
 use crate::schema::{self, Fields};
@@ -52,7 +52,10 @@ pub(crate) fn service(member: &Member<'_>, given: Variables<'_>, log: &mut Log<'
     }
     let told = if context.is_exec { environment::told(&ports) } else { BTreeMap::new() };
     let environment = fields.get("environment").map(|v| environment::environment(v, given, &told, log));
-    let deploy = deploy::deploy(&fields, log);
+    let deploy_fields = fields.get("deploy").and_then(|v| Fields::quiet(&schema::DEPLOY, v));
+    let (placing, more) = placing::placing(deploy_fields.as_ref(), dunlin_fields.as_ref(), log);
+    let mut deploy = deploy::deploy(&fields, log);
+    deploy.constraints.extend(more);
     let stop = workload::stop(&fields, log);
     if let (Some(at), Some(_), Some(_)) = (fields.get("healthcheck"), &compose_check, fields.get("image")) {
         let remedy = "try a port from outside with x-dunlin.healthcheck, by 'http' or 'tcp'";
@@ -70,6 +73,7 @@ pub(crate) fn service(member: &Member<'_>, given: Variables<'_>, log: &mut Log<'
         constraints: deploy.constraints,
         priority: dunlin.priority,
         prefer: dunlin.prefer,
+        placing: Tail(placing),
     };
     let size = size(&spec);
     if size > MAX_TEXTS {
@@ -135,5 +139,14 @@ fn size(spec: &ServiceSpec) -> usize {
     let environment: usize = spec.environment.iter().map(|(k, v)| k.len() + v.len() + 4).sum();
     let ports: usize = spec.ports.iter().map(|p| p.name.len() + 10).sum();
     let constraints: usize = spec.constraints.iter().map(|c| c.attribute.len() + c.value.len() + 4).sum();
-    workload + probe + environment + ports + constraints
+    let affinities: usize = spec.placing.affinities.iter().map(|a| a.label.as_ref().map_or(0, |l| l.len()) + 140).sum();
+    let devices: usize = spec
+        .placing
+        .devices
+        .iter()
+        .map(|d| d.kind.len() + d.models.iter().map(|m| m.len() + 2).sum::<usize>() + 16)
+        .sum();
+    let labels = spec.placing.spread.iter().chain(spec.placing.skews.iter().map(|skew| &skew.label));
+    let labels: usize = labels.map(|label| label.len() + 8).sum();
+    workload + probe + environment + ports + constraints + affinities + devices + labels
 }

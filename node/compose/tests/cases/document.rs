@@ -14,10 +14,8 @@ fn every_refused_key_is_refused_by_name_and_place() {
         userns_mode uts volumes volumes_from";
     let below: &[(&str, &str)] = &[
         ("deploy", "endpoint_mode labels rollback_config update_config"),
-        ("deploy.placement", "max_replicas_per_node preferences"),
         ("deploy.resources.limits", "pids"),
-        ("deploy.resources.reservations", "devices generic_resources"),
-        ("x-dunlin", "affinity partition ports schedule"),
+        ("x-dunlin", "partition ports schedule"),
     ];
     for key in service.split_whitespace() {
         let text = wrap(&format!("image: i\n{key}: [a]"));

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use dunlin_compose::{Problem, Project, Source, parse};
 use dunlin_gossip::model::{
-    Constraint, ConstraintOp, HealthCheck, Mode, PortSpec, Prefer, Probe, Protocol, Resources, RestartCondition,
-    Service, Workload,
+    Affinity, Constraint, ConstraintOp, DeviceRequest, HealthCheck, Mode, PortSpec, Prefer, Probe, Protocol, Resources,
+    RestartCondition, Service, Strategy, Workload,
 };
 
 fn variables(name: &str) -> Option<String> {

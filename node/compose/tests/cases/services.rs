@@ -377,3 +377,55 @@ fn deploys() {
     ]);
     assert_eq!(image("x-dunlin: {priority: -5, prefer: old}").spec.prefer, Prefer::Old);
 }
+
+#[test]
+fn where_replicas_should_be() {
+    let spec = image(
+        "deploy:\n  placement: {max_replicas_per_node: 2, preferences: [spread: node.labels.zone]}\n  resources:\n    \
+         reservations:\n      devices: [{capabilities: [gpu], count: 2}]\n      generic_resources: \
+         [discrete_resource_spec: {kind: FPGA, value: 1}]\nx-dunlin:\n  strategy: binpack\n  pids: 50\n  disk: 1g\n  \
+         devices: [{kind: gpu, share: 0.25, models: [T4, A10]}]\n  max_skew: {zone: 1}\n  affinity: [{service: db, \
+         label: rack, weight: 5}, {service: shop/web, anti: true}]\n  constraints: [node.labels.kernel version >= \
+         5.10, 'node.labels.zone in a, b', 'node.hostname !~ ^old ==', 'node.labels.x not in a']",
+    )
+    .spec;
+    let placing = &spec.placing;
+    assert_eq!((placing.max_per_node, placing.strategy), (Some(2), Strategy::Binpack));
+    assert_eq!((placing.further.pids, placing.further.disk_bytes), (50, 1 << 30));
+    assert_eq!((placing.spread.as_slice(), placing.skews[0].most), (["zone".to_owned()].as_slice(), 1));
+    let device = |d: &DeviceRequest| (d.kind.clone(), d.count, d.milli, d.models.len());
+    let devices: Vec<_> = placing.devices.iter().map(device).collect();
+    assert_eq!(devices, [("gpu".into(), 2, 1_000, 0), ("fpga".into(), 1, 1_000, 0), ("gpu".into(), 1, 250, 2)]);
+    let near = |a: &Affinity| (a.stack.is_some(), a.service.to_string(), a.label.is_some(), a.anti, a.weight);
+    let affinities: Vec<_> = placing.affinities.iter().map(near).collect();
+    assert_eq!(affinities, [(false, "db".into(), true, false, Some(5)), (true, "web".into(), false, true, None)]);
+    let constraints: Vec<String> = spec.constraints.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        constraints,
+        [
+            "node.labels.kernel version >= 5.10",
+            "node.labels.zone in a, b",
+            "node.hostname !~ ^old ==",
+            "node.labels.x not in a"
+        ]
+    );
+    check(&[
+        ("x-dunlin: {strategy: best}", &["4:26: services.s.x-dunlin.strategy: \"best\" is no strategy"]),
+        ("x-dunlin: {affinity: [{label: a}]}", &["4:27: services.s.x-dunlin.affinity[0]: an affinity without"]),
+        (
+            "x-dunlin: {affinity: [{service: a/b/c}]}",
+            &["4:37: services.s.x-dunlin.affinity[0].service: \"a/b/c\" is no"],
+        ),
+        ("x-dunlin: {max_skew: {zone: 0}}", &["4:33: services.s.x-dunlin.max_skew.zone: 0 is not between"]),
+        ("x-dunlin: {devices: [{kind: gpu, share: 2}]}", &["4:45: services.s.x-dunlin.devices[0].share: a share is"]),
+        ("x-dunlin: {devices: [{count: 1}]}", &["4:26: services.s.x-dunlin.devices[0]: devices without a kind"]),
+        (
+            "deploy: {placement: {preferences: [spread: rack]}}",
+            &["4:48: services.s.deploy.placement.preferences[0].spread: \"rack\" is no label"],
+        ),
+        (
+            "deploy: {resources: {reservations: {devices: [{capabilities: [tpu]}]}}}",
+            &["4:66: services.s.deploy.resources.reservations.devices[0].capabilities: only GPUs"],
+        ),
+    ]);
+}

@@ -22,6 +22,7 @@ use crate::engine::Node;
 use crate::face::{
     DriverCommand, DriverEvent, EventKind, Exit, Output, Outputs, ProbeOutcome, StartFailure, StartSpec,
 };
+use crate::view::{held, offered};
 
 /// A command that is not answered is repeated after this time (beyond a stop's grace).
 const RESEND: Duration = Duration::from_secs(30);
@@ -297,7 +298,7 @@ impl Node {
     /// Starts an allocation if its claim is durable, its turn has come, and it fits next to what runs.
     pub(crate) fn try_start(&mut self, id: AllocId, now: Instant, out: &mut Outputs) {
         let running = self.owned.running();
-        let allocatable = self.config.header.allocatable;
+        let gives = offered(&self.config.header);
         let Some(own) = self.owned.map.get_mut(&id) else { return };
         let ready = own.record.phase == Phase::Pending && own.claimed == Claimed::Durable && own.start_at <= now;
         if !ready || own.after.is_some() || self.failed || !self.start.is_adopted() {
@@ -307,7 +308,7 @@ impl Node {
             self.stop(id, "its revision is not known here any more", now, out);
             return;
         }
-        if !self.owned.strays.is_empty() || !allocatable.holds(&running.plus(&own.record.reservation)) {
+        if !self.owned.strays.is_empty() || !gives.holds(&running.plus(&held(&own.record))) {
             own.start_at = now + LAZY;
             return;
         }

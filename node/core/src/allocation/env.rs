@@ -37,5 +37,31 @@ pub(crate) fn environment(
             }
         }
     }
+    for (kind, numbers) in devices(record, header) {
+        let upper = kind.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
+        env.insert("DUNLIN_DEVICE_".chars().chain(upper).collect(), numbers.clone());
+        if kind == "gpu" {
+            // What CUDA and NVIDIA's container runtime read; an author who sets them knows better.
+            for variable in ["CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"] {
+                env.entry(variable.to_string()).or_insert_with(|| numbers.clone());
+            }
+        }
+    }
     env
+}
+
+/// The numbers of the devices that a claim holds, by kind, each kind counted from 0.
+fn devices<'a>(record: &Allocation, header: &'a NodeHeader) -> BTreeMap<&'a str, String> {
+    let (mut counts, mut numbers) = (BTreeMap::new(), BTreeMap::new());
+    let holds = record.held.as_ref().map(|held| held.devices.as_slice()).unwrap_or_default();
+    for (unit, group) in header.supply.units().enumerate() {
+        let number: &mut usize = counts.entry(group.kind.as_str()).or_default();
+        if holds.iter().any(|hold| usize::try_from(hold.unit) == Ok(unit)) {
+            let text: &mut String = numbers.entry(group.kind.as_str()).or_default();
+            let comma = if text.is_empty() { "" } else { "," };
+            text.push_str(&alloc::format!("{comma}{number}"));
+        }
+        *number += 1;
+    }
+    numbers
 }

@@ -17,11 +17,12 @@ use alloc::vec::Vec;
 
 use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::face::PersistSeq;
-use dunlin_gossip::model::{
-    AllocId, Allocation, Phase, Refusal, ReplicaKey, Resources, Service, ServiceSpec, StopPolicy,
-};
+use dunlin_gossip::model::{AllocId, Allocation, Phase, Refusal, ReplicaKey, Service, ServiceSpec, StopPolicy};
 use dunlin_gossip::time::{Duration, Instant};
 use dunlin_gossip::wire::RecordId;
+
+use crate::place::Room;
+use crate::view::held;
 
 pub use port::choose as choose_ports;
 pub(crate) use probe::Health;
@@ -159,9 +160,9 @@ pub(crate) struct Owned {
 
 impl Owned {
     /// The sum of what may be running now.
-    pub(crate) fn running(&self) -> Resources {
+    pub(crate) fn running(&self) -> Room {
         let running = self.map.values().filter(|own| own.may_run()).skip(usize::from(planted(Bug::RoomOffByOne)));
-        running.fold(Resources::default(), |sum, own| sum.plus(&own.record.reservation))
+        running.fold(Room::default(), |sum, own| sum.plus(&held(&own.record)))
     }
 
     /// The allocations of a replica, in order.

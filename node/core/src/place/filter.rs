@@ -6,10 +6,13 @@ use core::fmt;
 
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{
-    Constraint, ConstraintOp, DriverKind, NodeHeader, Protocol, Resources, ServiceKey, ServiceSpec, Slot, Workload,
+    DeviceRequest, DriverKind, NodeHeader, Protocol, ServiceKey, ServiceSpec, Slot, WHOLE, Workload,
 };
 
 use super::Waiting;
+use super::device::{self, Units};
+use super::room::Room;
+use super::terms::Terms;
 
 /// A node that is not down, as placement sees it.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +22,9 @@ pub struct Candidate<'a> {
     /// What it says of itself.
     pub header: &'a NodeHeader,
     /// Allocatable less the reservations of all its claims, stopping ones included.
-    pub room: Resources,
+    pub room: Room,
+    /// What is left of each of its devices.
+    pub units: &'a Units,
     /// Ports that its claims hold.
     pub taken: &'a BTreeSet<(Protocol, u16)>,
     /// How many live claims of each service it holds.
@@ -45,6 +50,39 @@ pub enum Misfit {
     PortTaken(u16),
     /// Not enough cpu or memory left.
     NoRoom,
+    /// Not enough processes or disk left.
+    NoFurther,
+    /// Not enough of these devices left (as asked for).
+    NoDevice(String),
+    /// It has as many of the service as may be on one node.
+    NodeHasEnough(u32),
+    /// It has no such label, and the service is to lie evenly over its values.
+    NoLabel(String),
+    /// One more at its value of a label would be too many.
+    TooUneven(String, String),
+    /// A service is there from which it must keep away.
+    TooNear(ServiceKey),
+    /// A service is not there to which it must be near.
+    TooFar(ServiceKey),
+}
+
+impl Misfit {
+    /// True if it would be so on an empty node of an empty flock too.
+    #[must_use]
+    pub const fn is_lasting(&self) -> bool {
+        match self {
+            Self::NotThisNode | Self::NoDriver(_) | Self::Constraint(_) | Self::NoLabel(_) => true,
+            Self::Refused
+            | Self::PortTaken(_)
+            | Self::NoRoom
+            | Self::NoFurther
+            | Self::NoDevice(_)
+            | Self::NodeHasEnough(_)
+            | Self::TooUneven(..)
+            | Self::TooNear(_)
+            | Self::TooFar(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for Misfit {
@@ -57,35 +95,50 @@ impl fmt::Display for Misfit {
             Self::Refused => f.write_str("refused it lately"),
             Self::PortTaken(port) => write!(f, "port {port} is taken"),
             Self::NoRoom => f.write_str("not enough cpu or memory"),
+            Self::NoFurther => f.write_str("not enough processes or disk"),
+            Self::NoDevice(asked) => write!(f, "not enough devices: {asked}"),
+            Self::NodeHasEnough(most) => write!(f, "max_replicas_per_node {most}"),
+            Self::NoLabel(label) => write!(f, "no label {label} to lie evenly over"),
+            Self::TooUneven(label, value) => write!(f, "too many at {label}={value} already"),
+            Self::TooNear(service) => write!(f, "must keep away from {service}"),
+            Self::TooFar(service) => write!(f, "must be near {service}"),
         }
     }
 }
 
-/// Why a replica cannot run on a node; none if it can.
+/// Why a replica cannot run on a node, other than for what runs elsewhere; none if it can.
 #[must_use]
 pub fn misfit(waiting: &Waiting<'_>, candidate: &Candidate<'_>) -> Option<Misfit> {
-    fixed_misfit(waiting, candidate).or_else(|| {
-        if !candidate.room.holds(&waiting.spec.reservation) {
-            return Some(Misfit::NoRoom);
-        }
-        let fixed = waiting.spec.ports.iter().filter_map(|p| p.published.map(|n| (p.protocol, n)));
-        fixed.into_iter().find(|p| candidate.taken.contains(p)).map(|(_, port)| Misfit::PortTaken(port))
-    })
+    misfit_by(&Terms::of(waiting.spec), waiting, candidate)
 }
 
-/// The part that does not depend on what else runs there.
-pub(super) fn fixed_misfit(waiting: &Waiting<'_>, candidate: &Candidate<'_>) -> Option<Misfit> {
+/// The same with constraints that were read before.
+pub(super) fn misfit_by(terms: &Terms<'_>, waiting: &Waiting<'_>, candidate: &Candidate<'_>) -> Option<Misfit> {
+    let spec = waiting.spec;
+    let is_elsewhere = matches!(waiting.replica.slot, Slot::Node(node) if node != candidate.node);
+    is_elsewhere
+        .then_some(Misfit::NotThisNode)
+        .or_else(|| unsuited(terms, spec, candidate))
+        .or_else(|| particular_misfit(waiting, candidate))
+        .or_else(|| lacks(spec, candidate, &candidate.room, candidate.units))
+        .or_else(|| {
+            let fixed = spec.ports.iter().filter_map(|p| p.published.map(|n| (p.protocol, n)));
+            fixed.into_iter().find(|p| candidate.taken.contains(p)).map(|(_, port)| Misfit::PortTaken(port))
+        })
+}
+
+/// The part that depends on the very replica.
+pub(super) fn particular_misfit(waiting: &Waiting<'_>, candidate: &Candidate<'_>) -> Option<Misfit> {
     if let Slot::Node(node) = waiting.replica.slot
         && node != candidate.node
     {
         return Some(Misfit::NotThisNode);
     }
-    let refused = waiting.refused_by.contains(&candidate.node).then_some(Misfit::Refused);
-    unsuited(waiting.spec, candidate).or(refused)
+    waiting.refused_by.contains(&candidate.node).then_some(Misfit::Refused)
 }
 
-/// The part that depends on the specification alone.
-pub(super) fn unsuited(spec: &ServiceSpec, candidate: &Candidate<'_>) -> Option<Misfit> {
+/// The part that depends on the specification and the node's header alone.
+pub(super) fn unsuited(terms: &Terms<'_>, spec: &ServiceSpec, candidate: &Candidate<'_>) -> Option<Misfit> {
     let driver = match spec.workload {
         Workload::Exec(_) => DriverKind::Exec,
         Workload::Docker(_) => DriverKind::Docker,
@@ -93,26 +146,33 @@ pub(super) fn unsuited(spec: &ServiceSpec, candidate: &Candidate<'_>) -> Option<
     if !candidate.header.drivers.contains(&driver) {
         return Some(Misfit::NoDriver(driver));
     }
-    let violated = spec.constraints.iter().find(|c| !meets(c, candidate))?;
+    let violated = terms.violated(candidate.node, candidate.header)?;
     Some(Misfit::Constraint(violated.to_string()))
 }
 
-/// True if a node meets a constraint. A label that a node does not have equals nothing.
-fn meets(constraint: &Constraint, candidate: &Candidate<'_>) -> bool {
-    let header = candidate.header;
-    let id;
-    let actual = match constraint.attribute.as_str() {
-        "node.hostname" => Some(header.name.as_str()),
-        "node.id" => {
-            id = candidate.node.to_string();
-            Some(id.as_str())
-        }
-        "node.platform.os" => Some(header.platform.os.as_str()),
-        "node.platform.arch" => Some(header.platform.arch.as_str()),
-        other => other.strip_prefix("node.labels.").and_then(|label| header.labels.get(label)).map(String::as_str),
-    };
-    match constraint.op {
-        ConstraintOp::Equal => actual == Some(constraint.value.as_str()),
-        ConstraintOp::NotEqual => actual != Some(constraint.value.as_str()),
+/// What of its room a node lacks.
+pub(super) fn lacks(spec: &ServiceSpec, candidate: &Candidate<'_>, room: &Room, units: &Units) -> Option<Misfit> {
+    if !room.base.holds(&spec.reservation) {
+        return Some(Misfit::NoRoom);
     }
+    if !room.further.holds(&spec.placing.further) {
+        return Some(Misfit::NoFurther);
+    }
+    let requests = &spec.placing.devices;
+    if device::fits(requests, &candidate.header.supply, units) {
+        return None;
+    }
+    let alone =
+        |request: &&DeviceRequest| !device::fits(core::slice::from_ref(*request), &candidate.header.supply, units);
+    let lacking = requests.iter().find(alone).or_else(|| requests.first())?;
+    Some(Misfit::NoDevice(request_text(lacking)))
+}
+
+/// A request for devices in words: `2 gpu`, `0.500 gpu (T4 or A10)`.
+#[must_use]
+pub fn request_text(request: &DeviceRequest) -> String {
+    let DeviceRequest { kind, models, count, milli } = request;
+    let part = if *milli >= WHOLE { String::new() } else { alloc::format!(" x 0.{milli:03}") };
+    let models = if models.is_empty() { String::new() } else { alloc::format!(" ({})", models.join(" or ")) };
+    alloc::format!("{count}{part} {kind}{models}")
 }

@@ -20,27 +20,16 @@ struct Host {
 
 impl Host {
     fn new(n: u8) -> Self {
-        let allocatable = Resources { cpu_milli: 4_000, memory_bytes: 8 << 30 };
-        let header = NodeHeader {
-            name: NodeName::new(&alloc::format!("n{n}")).unwrap(),
-            addresses: vec![],
-            service_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            labels: BTreeMap::from([("disk".to_string(), if n.is_multiple_of(2) { "ssd" } else { "hdd" }.to_string())]),
-            allocatable,
-            drivers: vec![DriverKind::Exec],
-            platform: Platform { os: "linux".to_string(), arch: "amd64".to_string() },
-            version: "0".to_string(),
-            certificate: Default::default(),
-            adopted: vec![],
-        };
-        Self { node: NodeId([n; 16]), header, room: allocatable, taken: BTreeSet::new(), services: Vec::new() }
+        let header = header_of(n);
+        Self { node: NodeId([n; 16]), room: header.allocatable, header, taken: BTreeSet::new(), services: Vec::new() }
     }
 
     fn candidate(&self) -> Candidate<'_> {
         Candidate {
             node: self.node,
             header: &self.header,
-            room: self.room,
+            room: Room { base: self.room, ..Room::default() },
+            units: &[],
             taken: &self.taken,
             services: &self.services,
             hash: rank::node_hash(self.node),
@@ -49,7 +38,34 @@ impl Host {
     }
 }
 
-fn spec() -> ServiceSpec {
+/// A node's header with nothing special in it.
+pub(super) fn header_of(n: u8) -> NodeHeader {
+    let allocatable = Resources { cpu_milli: 4_000, memory_bytes: 8 << 30 };
+    NodeHeader {
+        name: NodeName::new(&alloc::format!("n{n}")).unwrap(),
+        addresses: vec![],
+        service_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        labels: BTreeMap::from([("disk".to_string(), if n.is_multiple_of(2) { "ssd" } else { "hdd" }.to_string())]),
+        allocatable,
+        drivers: vec![DriverKind::Exec],
+        platform: Platform { os: "linux".to_string(), arch: "amd64".to_string() },
+        version: "0".to_string(),
+        certificate: Default::default(),
+        adopted: vec![],
+        supply: Default::default(),
+    }
+}
+
+pub(super) fn service_key(name: &str) -> ServiceKey {
+    let stack = StackName::new("shop").unwrap();
+    ServiceKey { stack, service: ServiceName::new(name).unwrap() }
+}
+
+pub(super) fn port_of(number: u16) -> PortSpec {
+    PortSpec { name: "http".to_string(), target: None, published: Some(number), protocol: Protocol::Tcp }
+}
+
+pub(super) fn spec() -> ServiceSpec {
     ServiceSpec {
         workload: Workload::Exec(Exec { argv: vec!["true".to_string()], working_dir: None }),
         environment: BTreeMap::new(),
@@ -67,6 +83,7 @@ fn spec() -> ServiceSpec {
         constraints: vec![],
         priority: 0,
         prefer: Prefer::Ready,
+        placing: Default::default(),
     }
 }
 
@@ -95,10 +112,10 @@ fn every_node_computes_the_same_ladder_and_its_own_place_on_it() {
     let nodes: Vec<_> = hosts.iter().map(Host::candidate).collect();
     let (spec, replica) = (spec(), replica(1));
     let waiting = Waiting { replica: &replica, spec: &spec, refused_by: &[] };
-    let ladder = ladder(&waiting, &nodes);
+    let ladder = ladder(&waiting, Scene::of(&nodes));
     assert_eq!(ladder.len(), 20);
     for (at, node) in ladder.iter().enumerate() {
-        assert_eq!(position(*node, &waiting, &nodes), Some(at));
+        assert_eq!(position(*node, &waiting, Scene::of(&nodes)), Some(at));
     }
 }
 
@@ -109,10 +126,12 @@ fn a_plan_spreads_a_service_over_as_many_nodes_as_there_are() {
     let spec = spec();
     let replicas: Vec<_> = (1..=5).map(replica).collect();
     let waiting: Vec<_> = replicas.iter().map(|r| Waiting { replica: r, spec: &spec, refused_by: &[] }).collect();
-    let owners: BTreeSet<_> = heads(&waiting, &nodes).into_iter().flatten().collect();
+    let owners: BTreeSet<_> = heads(&waiting, Scene::of(&nodes)).into_iter().flatten().collect();
     assert_eq!(owners.len(), 5);
-    let mine: usize =
-        hosts.iter().map(|h| plan(h.node, &waiting, &nodes, |_| true).iter().filter(|p| **p == Some(0)).count()).sum();
+    let mine: usize = hosts
+        .iter()
+        .map(|h| plan(h.node, &waiting, Scene::of(&nodes), |_| true).iter().filter(|p| **p == Some(0)).count())
+        .sum();
     assert_eq!(mine, 5, "each replica has exactly one head");
 }
 
@@ -125,7 +144,7 @@ fn a_full_node_is_not_on_the_ladder_and_the_plan_counts_what_it_gave_away() {
     let spec = spec();
     let replicas: Vec<_> = (1..=3).map(replica).collect();
     let waiting: Vec<_> = replicas.iter().map(|r| Waiting { replica: r, spec: &spec, refused_by: &[] }).collect();
-    let owners = heads(&waiting, &nodes);
+    let owners = heads(&waiting, Scene::of(&nodes));
     assert_eq!(owners.iter().flatten().count(), 2);
     assert_eq!(owners[2], None);
 }
@@ -172,8 +191,8 @@ fn places_beyond_the_first_k_are_told_apart_of_old_replicas_only() {
     let (spec, replicas) = (spec(), (1..=40).map(replica).collect::<Vec<_>>());
     let waiting: Vec<_> = replicas.iter().map(|r| Waiting { replica: r, spec: &spec, refused_by: &[] }).collect();
     for host in &hosts {
-        let exact = plan(host.node, &waiting, &nodes, |_| true);
-        let mixed = plan(host.node, &waiting, &nodes, |index| index % 2 == 0);
+        let exact = plan(host.node, &waiting, Scene::of(&nodes), |_| true);
+        let mixed = plan(host.node, &waiting, Scene::of(&nodes), |index| index % 2 == 0);
         assert!(exact.iter().flatten().any(|place| *place > K));
         for (index, (exact, mixed)) in exact.into_iter().zip(mixed).enumerate() {
             assert_eq!(mixed, if index % 2 == 0 { exact } else { exact.map(|place| place.min(K)) });
@@ -193,7 +212,7 @@ fn losing_one_node_changes_the_rank_of_no_other() {
         before.sort_unstable();
         let waiting = Waiting { replica: &replica, spec: &spec, refused_by: &[] };
         let without: Vec<_> = nodes.iter().filter(|c| c.node != before[0].1).copied().collect();
-        let first_k: BTreeSet<_> = ladder(&waiting, &without).into_iter().take(K).collect();
+        let first_k: BTreeSet<_> = ladder(&waiting, Scene::of(&without)).into_iter().take(K).collect();
         let expected: BTreeSet<_> = before.iter().skip(1).take(K).map(|(_, n)| *n).collect();
         assert_eq!(first_k, expected);
     }

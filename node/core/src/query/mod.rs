@@ -4,6 +4,7 @@
 //! answers for the whole cluster. Ids are lower-case hexadecimal; a service is `stack/service`, a replica
 //! `stack/service.slot`.
 
+pub mod ask;
 mod conflicts;
 mod rows;
 pub mod trust;
@@ -26,7 +27,7 @@ pub use conflicts::{ConflictRow, FieldRow, VersionRow, conflict_named, conflicts
 pub use rows::{AllocationRow, MemberCounts, NodeRow, ServiceRow, StackRow, StatusRow, TokenRow};
 
 use crate::engine::Node;
-use crate::place::{self, Waiting};
+use crate::place::{self, Ground, Misfit, Scene, Waiting};
 use crate::view::InForce;
 
 /// All nodes, in the order of their names.
@@ -48,8 +49,8 @@ pub fn nodes(node: &Node) -> Vec<NodeRow> {
                 labels: header.map(|h| h.labels.clone()).unwrap_or_default(),
                 cpu_milli: header.map_or(0, |h| h.allocatable.cpu_milli),
                 memory_bytes: header.map_or(0, |h| h.allocatable.memory_bytes),
-                cpu_reserved_milli: known.reserved.cpu_milli,
-                memory_reserved_bytes: known.reserved.memory_bytes,
+                cpu_reserved_milli: known.reserved.base.cpu_milli,
+                memory_reserved_bytes: known.reserved.base.memory_bytes,
                 allocations: known.allocations.len(),
                 drivers: header.map(|h| h.drivers.iter().map(|d| driver_word(*d)).collect()).unwrap_or_default(),
                 version: text(header.map(|h| &h.version)),
@@ -249,10 +250,7 @@ fn wanted(node: &Node, key: &ServiceKey, force: &InForce) -> Vec<ReplicaKey> {
                 let replica = replica(Slot::Node(candidate.node));
                 let waiting = Waiting { replica: &replica, spec: &force.service.spec, refused_by: &[] };
                 node.view().is_taken(&replica, force.revision)
-                    || !matches!(
-                        place::misfit(&waiting, candidate),
-                        Some(place::Misfit::Constraint(_) | place::Misfit::NoDriver(_))
-                    )
+                    || !place::misfit(&waiting, candidate).is_some_and(|misfit| misfit.is_lasting())
             };
             candidates.iter().filter(on).map(|c| replica(Slot::Node(c.node))).collect()
         }
@@ -276,15 +274,14 @@ fn reasons(node: &Node, replica: &ReplicaKey, force: &InForce) -> Vec<String> {
     let refused: Vec<NodeId> = refusals.keys().copied().collect();
     let waiting = Waiting { replica, spec: &force.service.spec, refused_by: &refused };
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for candidate in view.candidates() {
-        let Some(misfit) = place::misfit(&waiting, &candidate) else { return Vec::new() };
+    let (candidates, mix) = (view.candidates(), view.mix());
+    let mut ground = Ground::new(Scene { nodes: &candidates, mix: &mix });
+    for (index, candidate) in candidates.iter().enumerate() {
+        let Some(misfit) = ground.misfit(index, &waiting) else { return Vec::new() };
         let text = match misfit {
-            place::Misfit::NotThisNode => continue,
-            place::Misfit::Refused => refusals.get(&candidate.node).cloned().unwrap_or_else(|| misfit.to_string()),
-            place::Misfit::NoDriver(_)
-            | place::Misfit::Constraint(_)
-            | place::Misfit::PortTaken(_)
-            | place::Misfit::NoRoom => misfit.to_string(),
+            Misfit::NotThisNode => continue,
+            Misfit::Refused => refusals.get(&candidate.node).cloned().unwrap_or_else(|| misfit.to_string()),
+            other => other.to_string(),
         };
         *counts.entry(text).or_default() += 1;
     }

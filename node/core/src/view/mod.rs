@@ -4,6 +4,7 @@
 //! What a stack's manifest names takes force only once every named service is held with its stamp or a later one.
 
 mod apply;
+mod node;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -11,18 +12,22 @@ use alloc::vec::Vec;
 
 use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::face::MemberState;
+use dunlin_gossip::hash::hash64;
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{
-    AllocId, Allocation, Epoch, Mode, NodeHeader, Protocol, RefusalReason, ReplicaKey, Resources, RevisionId, Service,
-    ServiceKey, Slot, StackManifest, StackName, Token, TokenId,
+    AllocId, Allocation, Epoch, Mode, NodeHeader, RefusalReason, ReplicaKey, RevisionId, Service, ServiceKey, Slot,
+    StackManifest, StackName, Token, TokenId,
 };
 use dunlin_gossip::paged::Paged;
 use dunlin_gossip::time::Instant;
+use dunlin_gossip::wire::codec;
+
+pub use node::{NodeView, held, offered};
 
 pub(crate) use apply::{Change, ServiceChange, manifests};
 
-use crate::place::{Candidate, rank};
+use crate::place::{Candidate, Mix, rank};
 
 /// A service as it should be now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,67 +38,6 @@ pub struct InForce {
     pub revision: RevisionId,
     /// The stamp of the record.
     pub hlc: Hlc,
-}
-
-/// A node as it is known here.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NodeView {
-    /// What it says of itself.
-    pub header: Option<Arc<NodeHeader>>,
-    /// As membership sees it; none if it was not heard of since our boot.
-    pub state: Option<MemberState>,
-    /// Its allocations.
-    pub allocations: BTreeMap<AllocId, Arc<Allocation>>,
-    /// The sum of what they reserve.
-    pub reserved: Resources,
-    taken: BTreeSet<(Protocol, u16)>,
-    /// How many live allocations of each service; there are few.
-    services: Vec<(ServiceKey, u32)>,
-    hash: u64,
-    weight: u64,
-}
-
-impl NodeView {
-    fn new(node: NodeId) -> Self {
-        Self {
-            header: None,
-            state: None,
-            allocations: BTreeMap::new(),
-            reserved: Resources::default(),
-            taken: BTreeSet::new(),
-            services: Vec::new(),
-            hash: rank::node_hash(node),
-            weight: 1,
-        }
-    }
-
-    /// Sums over few allocations: cheaper to do again than to keep right by differences.
-    fn sum_up(&mut self) {
-        self.reserved = Resources::default();
-        self.taken.clear();
-        self.services.clear();
-        let skipped = usize::from(planted(Bug::RoomOffByOne));
-        for alloc in self.allocations.values().filter(|a| a.holds_room()).skip(skipped) {
-            self.reserved = self.reserved.plus(&alloc.reservation);
-            self.taken.extend(alloc.ports.iter().map(|p| (p.protocol, p.outer)));
-            if alloc.phase.is_live() {
-                let service = &alloc.replica.service;
-                match self.services.iter_mut().find(|(known, _)| known == service) {
-                    Some((_, count)) => *count += 1,
-                    None => {
-                        self.services.reserve_exact(1);
-                        self.services.push((service.clone(), 1));
-                    }
-                }
-            }
-        }
-    }
-
-    /// What is left on it.
-    #[must_use]
-    pub fn room(&self) -> Resources {
-        self.header.as_ref().map_or_else(Resources::default, |h| h.allocatable).minus(&self.reserved)
-    }
 }
 
 /// A refusal, with its end on our own clock.
@@ -315,6 +259,7 @@ impl View {
                     node: *node,
                     header: n.header.as_deref()?,
                     room: n.room(),
+                    units: &n.units,
                     taken: &n.taken,
                     services: &n.services,
                     hash: n.hash,
@@ -322,6 +267,20 @@ impl View {
                 })
             })
             .collect()
+    }
+
+    /// What is usually asked of nodes that have devices; nothing where there are none.
+    #[must_use]
+    pub fn mix(&self) -> Mix {
+        if self.nodes.values().all(|node| node.units.is_empty()) {
+            return Mix::default();
+        }
+        let alive = self.nodes.len();
+        let times = |mode| match mode {
+            Mode::Replicated(n) => u64::from(n),
+            Mode::Global => alive as u64,
+        };
+        Mix::of(self.services.values().map(|force| (&force.service.spec, times(force.service.mode))))
     }
 
     /// True if a write with this stamp was seen here, and no batch of that stamp is still incomplete.
@@ -335,6 +294,18 @@ impl View {
     #[must_use]
     pub fn is_whole(&self, stack: &StackName) -> bool {
         self.stacks.get(stack).is_none_or(|(_, manifest)| self.is_complete(stack, manifest))
+    }
+
+    /// Supposes that a service should be so, or should not be at all: for questions, never for what is done.
+    pub(crate) fn suppose(&mut self, key: &ServiceKey, service: Option<Service>) {
+        match service {
+            None => drop(self.services.remove(key)),
+            Some(service) => {
+                let revision = RevisionId(hash64(&codec::encode(&service.spec)));
+                let force = InForce { service: Arc::new(service), revision, hlc: Hlc::default() };
+                self.services.insert(key.clone(), force);
+            }
+        }
     }
 
     /// Remembers what membership says of a node; true if that is new.
@@ -353,7 +324,12 @@ impl View {
         }
         let view = self.node_mut(node);
         view.weight = header.as_ref().map_or(1, |h| rank::weight(&h.allocatable));
+        let devices = |header: &Option<Arc<NodeHeader>>| header.as_ref().map(|h| h.supply.devices.clone());
+        let same = devices(&view.header) == devices(&header);
         view.header = header;
+        if !same {
+            view.sum_up();
+        }
     }
 
     /// Sets or removes an allocation; what it was.
@@ -368,7 +344,7 @@ impl View {
             Some(alloc) => view.allocations.insert(id, Arc::clone(alloc)),
             None => view.allocations.remove(&id),
         };
-        let counts = |a: &Arc<Allocation>| (a.holds_room(), a.phase.is_live(), a.reservation);
+        let counts = |a: &Arc<Allocation>| (a.holds_room(), a.phase.is_live(), a.reservation, a.held.clone());
         let same = match (&before, &alloc) {
             (Some(old), Some(new)) => {
                 counts(old) == counts(new) && old.ports == new.ports && old.replica == new.replica

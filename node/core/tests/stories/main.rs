@@ -1,6 +1,7 @@
 //! What a flock of a few nodes does, told as incident reports.
 
 mod acks;
+mod asking;
 mod conflicts;
 mod flock;
 mod removal;

@@ -79,6 +79,7 @@ pub(crate) fn header(n: usize) -> NodeHeader {
         version: "test".to_string(),
         certificate: Default::default(),
         adopted: Vec::new(),
+        supply: Default::default(),
     }
 }
 
@@ -100,6 +101,7 @@ pub(crate) fn service(replicas: u32) -> Service {
         constraints: Vec::new(),
         priority: 0,
         prefer: Prefer::Ready,
+        placing: Default::default(),
     };
     Service { mode: Mode::Replicated(replicas), spec }
 }

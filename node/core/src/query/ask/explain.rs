@@ -1,0 +1,171 @@
+//! Why a replica is where it is: each node's rank and score, or the rule that keeps it off.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use dunlin_gossip::face::MemberState;
+use dunlin_gossip::id::NodeId;
+use dunlin_gossip::model::{AllocId, ReplicaKey};
+use dunlin_gossip::time::Instant;
+use serde::Serialize;
+
+use super::{name, replica_text, scene, untaken};
+use crate::place::{Score, Waiting, request_text};
+use crate::view::{InForce, View};
+
+/// Why a replica is where it is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Explained {
+    /// `stack/service.slot`.
+    pub replica: String,
+    /// The revision that should run.
+    pub revision: String,
+    /// Its priority.
+    pub priority: i32,
+    /// What it asks for.
+    pub asks: Vec<String>,
+    /// The nodes that hold a live claim on it, newest first; empty while it waits.
+    pub on: Vec<String>,
+    /// How many nodes compete by score.
+    pub k: usize,
+    /// Every node: first its ladder as it would be were it placed now, then those on which it cannot run.
+    pub nodes: Vec<CandidateRow>,
+}
+
+/// A node, to a replica.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct CandidateRow {
+    /// Its name.
+    pub node: String,
+    /// Its id.
+    pub node_id: String,
+    /// Its place on the ladder, from 0; none if the replica cannot run there.
+    pub place: Option<usize>,
+    /// Its place in the replica's rendezvous order: smaller is earlier.
+    pub rank: Option<u64>,
+    /// What it has to show against the other candidates; none beyond the first of the order on which it fits.
+    pub score: Option<Score>,
+    /// The rule that keeps it off.
+    pub refused: Option<String>,
+    /// What is left there: thousandths of a cpu.
+    pub cpu_left_milli: u64,
+    /// What is left there: bytes of memory.
+    pub memory_left_bytes: u64,
+    /// What is left of each device, in thousandths.
+    pub devices_left: Vec<u32>,
+    /// True if it is there.
+    pub here: bool,
+}
+
+/// Why a replica is where it is: as if it were not there, and were placed now. `stack/web.3`, or `web.3` where that is
+/// unambiguous; of a global service, `web.NODE`.
+///
+/// # Errors
+/// What is wrong with the name.
+pub fn explain(view: &View, text: &str, now: Instant) -> Result<Explained, String> {
+    let (replica, force) = named(view, text)?;
+    let standing = |(node, _, alloc): &(NodeId, AllocId, &dunlin_gossip::model::Allocation)| {
+        alloc.phase.is_live() && view.stands(*node)
+    };
+    let mut claims: Vec<_> = view.of_replica(&replica).filter(standing).map(|(n, id, a)| (a.epoch, n, id)).collect();
+    claims.sort_unstable();
+    claims.reverse();
+    let mut without = view.clone();
+    for (_, node, id) in &claims {
+        without.set_allocation(*node, *id, None);
+    }
+    let refused_by = view.refused_by(&replica, force.revision, now);
+    let spec = &force.service.spec;
+    let waiting = Waiting { replica: &replica, spec, refused_by: &refused_by };
+    let (candidates, mix) = (without.candidates(), without.mix());
+    let mut ground = scene(&candidates, &mix);
+    let ladder = ground.ladder(&waiting);
+    let is_on = |node: NodeId| claims.iter().any(|(_, on, _)| *on == node);
+    let mut rows: Vec<CandidateRow> = Vec::new();
+    for (id, known) in view.nodes() {
+        let index = candidates.iter().position(|candidate| candidate.node == *id);
+        let place = ladder.iter().position(|(node, ..)| node == id);
+        let found = place.and_then(|place| ladder.get(place));
+        let left = without.nodes().get(id).map(|node| node.room()).unwrap_or_default();
+        let refused = match (index, known.state) {
+            (Some(index), _) => ground.misfit(index, &waiting).map(|misfit| misfit.to_string()),
+            (None, Some(MemberState::Left)) => continue,
+            (None, Some(MemberState::Down)) => Some("it is down".to_string()),
+            (None, Some(MemberState::Suspect)) => Some("it does not answer right now".to_string()),
+            (None, Some(MemberState::Alive) | None) => Some("it was not heard of yet".to_string()),
+        };
+        rows.push(CandidateRow {
+            node: name(view, *id),
+            node_id: id.to_string(),
+            place,
+            rank: found.map(|(_, rank, _)| rank.0),
+            score: found.and_then(|(.., score)| *score),
+            refused,
+            cpu_left_milli: left.base.cpu_milli,
+            memory_left_bytes: left.base.memory_bytes,
+            devices_left: without.nodes().get(id).map(|node| node.units().to_vec()).unwrap_or_default(),
+            here: is_on(*id),
+        });
+    }
+    rows.sort_by(|a, b| {
+        (a.place.is_none(), a.place, &a.node, &a.node_id).cmp(&(b.place.is_none(), b.place, &b.node, &b.node_id))
+    });
+    Ok(Explained {
+        replica: replica_text(view, &replica),
+        revision: force.revision.to_string(),
+        priority: spec.priority,
+        asks: asks(&force),
+        on: claims.iter().map(|(_, node, _)| name(view, *node)).collect(),
+        k: crate::place::K,
+        nodes: rows,
+    })
+}
+
+/// What a replica asks for, in words.
+fn asks(force: &InForce) -> Vec<String> {
+    let spec = &force.service.spec;
+    let mut words = Vec::from([
+        alloc::format!("{} thousandths of a cpu", spec.reservation.cpu_milli),
+        alloc::format!("{} MiB of memory", spec.reservation.memory_bytes >> 20),
+    ]);
+    let further = &spec.placing.further;
+    words.extend((further.pids > 0).then(|| alloc::format!("{} processes", further.pids)));
+    words.extend((further.disk_bytes > 0).then(|| alloc::format!("{} MiB of disk", further.disk_bytes >> 20)));
+    words.extend(spec.placing.devices.iter().map(request_text));
+    words.extend(spec.constraints.iter().map(|c| alloc::format!("constraint {c}")));
+    words.extend(spec.placing.max_per_node.map(|n| alloc::format!("at most {n} on a node")));
+    words.extend(spec.placing.spread.iter().map(|label| alloc::format!("spread over {label}")));
+    words.extend(spec.placing.skews.iter().map(|skew| alloc::format!("max_skew {}={}", skew.label, skew.most)));
+    for affinity in &spec.placing.affinities {
+        let which = if affinity.anti { "away from" } else { "near" };
+        let weight = affinity.weight.map_or_else(String::new, |weight| alloc::format!(" (weight {weight})"));
+        words.push(alloc::format!("{which} {}{weight}", affinity.service));
+    }
+    words
+}
+
+/// The replica that is meant, whether it runs or waits.
+fn named(view: &View, text: &str) -> Result<(ReplicaKey, InForce), String> {
+    let means = |replica: &ReplicaKey| {
+        let full = replica_text(view, replica);
+        full == text || full.split_once('/').is_some_and(|(_, rest)| rest == text)
+    };
+    let running = view.services().iter().flat_map(|(key, force)| {
+        let wanted = |(_, _, alloc): &(NodeId, AllocId, &dunlin_gossip::model::Allocation)| {
+            view.wanted(&alloc.replica).is_some()
+        };
+        view.of_service(key).filter(wanted).map(move |(_, _, alloc)| (alloc.replica.clone(), force.clone()))
+    });
+    let mut found: Vec<(ReplicaKey, InForce)> =
+        running.chain(untaken(view)).filter(|(replica, _)| means(replica)).collect();
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found.dedup_by(|a, b| a.0 == b.0);
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(alloc::format!("there is no replica {text}; `dunlin ps` lists them, as in shop/web.1")),
+        many => {
+            let names: Vec<String> = many.iter().map(|(replica, _)| replica.to_string()).collect();
+            Err(alloc::format!("{text} could be {}; write the stack as well", names.join(" or ")))
+        }
+    }
+}
