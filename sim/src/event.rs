@@ -38,6 +38,8 @@ pub(crate) enum Event {
     Adopt { host: HostNo, boot: u32 },
     /// An agent starts.
     AgentStarts { host: HostNo, power: u32 },
+    /// A program that writes in a loop writes again.
+    WriteAgain { host: HostNo, again: crate::operator::Loop },
     /// The next line of the scenario.
     Step(usize),
     /// An input that had to wait for the end of a call.
@@ -63,6 +65,7 @@ impl Event {
             Self::LinkIdle { .. }
             | Self::Process { .. }
             | Self::AgentStarts { .. }
+            | Self::WriteAgain { .. }
             | Self::Step(_)
             | Self::Inbox
             | Self::Look => None,
@@ -88,6 +91,7 @@ impl Event {
             Self::Step(index) => (14, *index as u64, 0),
             Self::Look => (15, 0, 0),
             Self::Inbox => (16, 0, 0),
+            Self::WriteAgain { host, .. } => (17, u64::from(*host), 0),
         };
         mix(mix(at, kind), mix(a, b))
     }

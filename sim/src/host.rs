@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use dunlin_core::face::NodeConfig;
+use dunlin_core::skip::AtHand;
 use dunlin_core::{Counts, Node};
 use dunlin_gossip::engine::Timing;
 use dunlin_gossip::hash::mix;
@@ -80,6 +81,9 @@ pub(crate) struct Host {
     pub(crate) messages_sent: u64,
     /// What agents that are gone put out.
     pub(crate) past: Counts,
+    /// Records over which its agents have panicked.
+    pub(crate) skip: BTreeSet<u64>,
+    pub(crate) at_hand: AtHand,
 }
 
 impl Host {
@@ -119,6 +123,8 @@ impl Host {
             link_time: 0,
             messages_sent: 0,
             past: Counts::default(),
+            skip: BTreeSet::new(),
+            at_hand: AtHand::default(),
         }
     }
 
@@ -176,6 +182,8 @@ impl Host {
             wire: self.wire,
             timing: self.timing,
             port_range: 20_000..=29_999,
+            skip: self.skip.clone(),
+            at_hand: self.at_hand.clone(),
         }
     }
 

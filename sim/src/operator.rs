@@ -16,7 +16,7 @@ use crate::invariant::p2_unknown_kinds;
 use crate::net::HostNo;
 use crate::promise::{About, Promise};
 use crate::queue::{MS, Nanos, SECOND};
-use crate::scenario::{Count, Files, ServiceLine};
+use crate::scenario::{Count, Files, ServiceLine, Swallowed};
 use crate::workload::Behaviour;
 use crate::world::World;
 
@@ -27,8 +27,28 @@ const SURELY_WAITS: Nanos = 9 * SECOND;
 
 #[derive(Debug)]
 enum Pending {
-    Write { host: HostNo, word: &'static str, about: About, asked: Nanos },
-    Admit { seed: HostNo, newcomer: HostNo },
+    Write {
+        host: HostNo,
+        word: &'static str,
+        about: About,
+        asked: Nanos,
+    },
+    Admit {
+        seed: HostNo,
+        newcomer: HostNo,
+    },
+    /// A write whose author minds no answer: a program in a loop, a poison.
+    Loop {
+        host: HostNo,
+    },
+}
+
+/// A program that writes in a loop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loop {
+    pub(crate) until: Nanos,
+    pub(crate) every: Nanos,
+    pub(crate) kib: u32,
 }
 
 /// All operators together.
@@ -47,7 +67,9 @@ impl Operator {
     /// A node is gone: what it was asked will not be answered.
     pub(crate) fn forget(&mut self, host: HostNo) {
         self.pending.retain(|_, pending| match pending {
-            Pending::Write { host: asked, .. } | Pending::Admit { seed: asked, .. } => *asked != host,
+            Pending::Write { host: asked, .. } | Pending::Admit { seed: asked, .. } | Pending::Loop { host: asked } => {
+                *asked != host
+            }
         });
     }
 
@@ -185,6 +207,42 @@ impl World {
         self.feed(host, Input::Request(id, Asker::new("operator"), request));
     }
 
+    /// Somebody deploys a stack of his own, of three replicas, over which handlers panic.
+    pub(crate) fn poison(&mut self, host: HostNo, place: Swallowed) {
+        let line =
+            ServiceLine { name: "poison".to_owned(), replicas: Count::Fixed(3), behaviour: Behaviour::default() };
+        let mut poison = service(&line, 0, 3);
+        poison.spec.environment.insert("POISON_FOR_TESTS".to_owned(), place.word().to_owned());
+        self.mind_no_answer(host, "poison", poison);
+    }
+
+    /// A program writes one service without replicas, in a stack of its own, and will write it again.
+    pub(crate) fn write_again(&mut self, host: HostNo, again: Loop) {
+        if self.now >= again.until {
+            return;
+        }
+        self.queue.push(self.now + again.every, Event::WriteAgain { host, again });
+        let version = self.operator.requests;
+        let line =
+            ServiceLine { name: "looping".to_owned(), replicas: Count::Fixed(0), behaviour: Behaviour::default() };
+        let mut looping = service(&line, version, 0);
+        let size = usize::try_from(again.kib).unwrap_or(0) * 1_024;
+        looping.spec.environment.insert("BALLAST".to_owned(), "x".repeat(size));
+        self.mind_no_answer(host, "loop", looping);
+    }
+
+    fn mind_no_answer(&mut self, host: HostNo, stack: &str, service: Service) {
+        let (Ok(stack), Ok(name)) = (StackName::new(stack), ServiceName::new("only")) else { return };
+        if !self.hosts.get(host as usize).is_some_and(Host::is_up) {
+            return;
+        }
+        self.checks.state_changed(self.now);
+        let id = self.operator.ask(Pending::Loop { host });
+        let services = BTreeMap::from([(name, service)]);
+        let request = Request::Deploy { stack, services, ack: Ack::Nodes(1), timeout: PATIENCE };
+        self.feed(host, Input::Request(id, Asker::new("nobody"), request));
+    }
+
     /// A host that is not yet admitted asks the first one that answers; it starts once that has.
     pub(crate) fn admit(&mut self, newcomer: HostNo) {
         let answers =
@@ -228,6 +286,7 @@ impl World {
                 }
                 self.acknowledged(from, written.hlc, about, &written.durable_on);
             }
+            (Pending::Loop { .. }, Reply::Written(_) | Reply::Problem(_)) => self.faults.bite("write-loop"),
             (Pending::Admit { newcomer, .. }, Reply::Admitted(admission)) => {
                 let latency: Nanos = 4 * self.net.latency(from, newcomer);
                 let host = &mut self.hosts[newcomer as usize];

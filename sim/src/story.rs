@@ -11,7 +11,7 @@ use dunlin_gossip::model::Resources;
 use dunlin_gossip::rng::{Ratio, Seed};
 pub use dunlin_gossip::wire::WireVersion;
 
-pub use crate::scenario::{Crash, Cut, DiskFate, Spoil, Start, Target};
+pub use crate::scenario::{Crash, Cut, DiskFate, Spoil, Start, Swallowed, Target};
 
 use crate::net::{Conditions, HostNo};
 use crate::queue::{MS, Nanos, SECOND};
@@ -201,6 +201,18 @@ impl Story {
         self.happens(Action::Remove { at: Target::Hosts(at.into()) })
     }
 
+    /// A stack over which handlers panic is deployed at these nodes.
+    #[must_use]
+    pub fn poison(self, place: Swallowed, at: impl Into<Vec<HostNo>>) -> Self {
+        self.happens(Action::Poison { at: Target::Hosts(at.into()), place })
+    }
+
+    /// A program at each of these nodes writes so many KiB in a loop.
+    #[must_use]
+    pub fn write_loop(self, at: impl Into<Vec<HostNo>>, time: Nanos, every: Nanos, kib: u32) -> Self {
+        self.happens(Action::WriteLoop { at: Target::Hosts(at.into()), time, every, kib })
+    }
+
     /// Agents or whole hosts die, or all processes on them; or [`some`] processes anywhere.
     #[must_use]
     pub fn crash(self, what: Crash, hosts: impl Into<Target>) -> Self {
@@ -325,6 +337,10 @@ fn verb(action: &Action) -> String {
             format!("scale({service:?}, {replicas}, {})", hosts(at))
         }
         Action::Remove { at } => format!("remove({})", hosts(at)),
+        Action::Poison { at, place } => format!("poison(Swallowed::{place:?}, {})", hosts(at)),
+        Action::WriteLoop { at, time, every, kib } => {
+            format!("write_loop({}, ms({}), ms({}), {kib})", hosts(at), time / MS, every / MS)
+        }
         Action::Crash { what: Crash::InTurn { within, down, version }, hosts: of } => {
             let (within, down, hosts) = (within / MS, down / MS, hosts(of));
             let version = version.map_or_else(|| "None".to_owned(), |version| format!("Some({})", wire(version)));

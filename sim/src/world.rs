@@ -1,6 +1,7 @@
 //! A world: hosts, network and time. Events happen in order of (time, sequence); nothing else moves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use dunlin_core::Node;
@@ -205,6 +206,7 @@ impl World {
             Event::AgentStarts { host, power } => self.agent_starts(host, power),
             Event::Step(index) => self.step(index),
             Event::Inbox => self.open_inbox(),
+            Event::WriteAgain { host, again } => self.write_again(host, again),
             Event::Look => self.look(),
         }
     }
@@ -266,11 +268,32 @@ impl World {
         let host = &mut self.hosts[no as usize];
         let (now, wall) = (host.clock.local(self.now), host.clock.wall(self.now));
         let Some(node) = host.node.as_mut() else { return };
-        node.handle(now, wall, input, &mut self.outputs);
+        let outputs = &mut self.outputs;
+        // Whoever panicked is never looked into again: it is dropped, as its host's shell would do.
+        if let Err(why) = catch_unwind(AssertUnwindSafe(|| node.handle(now, wall, input, outputs))) {
+            return self.panicked(no, why);
+        }
         self.lag = self.outputs.cost * COST * host.slow;
         host.busy_until = self.now + self.lag;
         self.drain(no);
         self.lag = 0;
+    }
+
+    /// A poison that a test has planted ends the node and not the agent: another node is made from the disk, which leaves that
+    /// record's meaning out. Any other panic is a fault of the core, and ends the run.
+    fn panicked(&mut self, no: HostNo, why: Box<dyn std::any::Any + Send>) {
+        let is_poison = why.downcast_ref::<String>().is_some_and(|text| text.contains("poison"))
+            || why.downcast_ref::<&str>().is_some_and(|text| text.contains("poison"));
+        let host = &mut self.hosts[no as usize];
+        let Some(record) = host.at_hand.last().filter(|_| is_poison) else { resume_unwind(why) };
+        let (is_new, power) = (host.skip.insert(record), host.power);
+        self.outputs = Outputs::default();
+        self.faults.bite("poison");
+        self.agent_ends(no);
+        if !is_new {
+            return self.violation("panic", format!("host {no} panics over a record that it had left out"));
+        }
+        self.queue.push(self.now + 50 * MS, Event::AgentStarts { host: no, power });
     }
 
     fn drain(&mut self, no: HostNo) {

@@ -194,6 +194,23 @@ impl Cluster {
         token.clone_into(&mut self.token);
     }
 
+    /// Starts one more node, on loopback, which joins by the token of the moment.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn add_node(&mut self) {
+        let n = self.nodes.len();
+        let [a, b, c, _] = self.nodes[0].address.octets();
+        let name = format!("n{}", n + 1);
+        let dir = self.root.path().join(&name);
+        std::fs::create_dir_all(&dir).expect("a data directory");
+        let last = u8::try_from(n + 1).expect("few nodes");
+        let address = Ipv4Addr::new(a, b, c, last);
+        let binary = self.nodes[0].binary.clone();
+        self.nodes.push(Node { name, address, dir, agent: None, prefix: Vec::new(), binary });
+        self.start_agent(n);
+    }
+
     /// Gives a host another address (its last number), to which its next agent binds.
     pub fn move_node(&mut self, n: usize, last: u8) {
         let [a, b, c, _] = self.nodes[n].address.octets();

@@ -28,6 +28,12 @@ pub fn has_namespaces() -> bool {
     })
 }
 
+/// True if the binary under test has faults that a test can ask for: not one that was named.
+#[must_use]
+pub fn has_faults() -> bool {
+    std::env::var_os("DUNLIN_BINARY").is_none()
+}
+
 /// True if a program is there.
 #[must_use]
 pub fn has_program(name: &str) -> bool {
@@ -35,7 +41,7 @@ pub fn has_program(name: &str) -> bool {
 }
 
 /// The `dunlin` binary under test: the one that `DUNLIN_BINARY` names, or that of this build, built once if a single package
-/// was asked for.
+/// was asked for. That has the faults compiled in which tests ask for by environment; no release has them.
 ///
 /// # Panics
 /// If it cannot be built: nothing could be tested then.
@@ -47,7 +53,7 @@ pub fn dunlin() -> &'static Path {
             return PathBuf::from(named);
         }
         let mut command = Command::new(env!("CARGO"));
-        command.args(["build", "--quiet", "--package", "dunlin", "--manifest-path"]);
+        command.args(["build", "--quiet", "--package", "dunlin", "--features", "test-faults", "--manifest-path"]);
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
         let test = std::env::current_exe().expect("this program's own path");
         let is_profile = |dir: &&Path| dir.ends_with("debug") || dir.ends_with("release");

@@ -123,6 +123,44 @@ fn an_expired_token_lets_nobody_in() {
     assert_eq!(nodes.as_array().map(Vec::len), Some(1));
 }
 
+/// Tries to join a node of the cluster with a token, which is refused with these words.
+fn turned_away(cluster: &Cluster, token: &str, words: &[&str]) {
+    let dir = TempDir::new().expect("a directory");
+    let data = dir.path().join("data").display().to_string();
+    let address = cluster.nodes[0].address;
+    let (seed, own) = (format!("{address}:7400"), |port: u16| format!("{address}:{port}"));
+    let args =
+        ["--data-dir", &data, "agent", "--bind", &own(7499), "--dns", &own(7498), "--join", &seed, "--token", token];
+    refused(&bare(&args), 1, words);
+}
+
+#[test]
+fn a_used_up_token_and_a_removed_one_let_nobody_in() {
+    let mut cluster = Cluster::start(2);
+    let made = cluster.nodes[0].json(&["token", "create", "--uses", "1", "--label", "one"]).expect("a token");
+    let (id, token) = (made["id"].as_str().expect("an id"), made["token"].as_str().expect("its text"));
+    cluster.set_token(token);
+    cluster.add_node();
+    cluster.wait_for_all_alive();
+    let row = || {
+        let rows = cluster.nodes[0].json(&["token", "ls"])?;
+        let row = rows.as_array().into_iter().flatten().find(|row| row["id"] == id).cloned();
+        row.ok_or_else(|| format!("{rows}"))
+    };
+    until("its use to be counted", PATIENCE, || match row()? {
+        row if (row["used"].as_u64(), row["uses"].as_u64()) == (Some(1), Some(1)) => Ok(()),
+        row => Err(format!("{row}")),
+    });
+    let table = text(&cluster.nodes[0].run(&["token", "ls"]).stdout);
+    assert!(table.contains("1 of 1"), "{table}");
+    turned_away(&cluster, token, &["may be used once, and was", "dunlin token create"]);
+    let removed = cluster.nodes[0].run(&["token", "rm", id]);
+    assert!(removed.status.success(), "{}", text(&removed.stderr));
+    turned_away(&cluster, token, &["unknown there or was removed", "dunlin token create"]);
+    refused(&cluster.nodes[0].run(&["token", "create", "--uses", "0"]), 2, &["--uses"]);
+    refused(&cluster.nodes[0].run(&["token", "create", "--uses", "2", "--hours", "721"]), 2, &["720 hours"]);
+}
+
 #[test]
 fn garbage_on_the_port_is_survived() {
     let cluster = Cluster::start(2);

@@ -96,6 +96,8 @@ bugs! {
     OldBootSpokenTo = "old-boot-spoken-to",
     /// An edit takes over what this version knows of a value, and drops the rest (P2).
     EditDropsFields = "edit-drops-fields",
+    /// Nobody is held to a pace: one node that writes in a loop keeps everybody else's changes waiting.
+    PaceIgnored = "pace-ignored",
     // Durability.
     /// A peer says that it keeps a batch before its disk does (P2).
     StoredBeforeDisk = "stored-before-disk",
@@ -124,6 +126,8 @@ bugs! {
     LiveHealthDecides = "live-health-decides",
     /// A new claim's epoch is not above the one before: claims of different times are told apart by node alone.
     EpochNotRaised = "epoch-not-raised",
+    /// A node that comes back again and again gets new work each time, and loses it: replicas move for nothing.
+    FlapsForgotten = "flaps-forgotten",
     /// Of two claims on one replica both give way: nothing runs.
     BothYield = "both-yield",
     /// Of two claims on one replica none gives way (P5).

@@ -33,6 +33,8 @@ pub use sight::Depths;
 use writes::Waiting;
 pub use writes::WriteError;
 
+pub use crate::spread::pace::TooFast;
+
 use crate::face::{
     Boot, GossipEvent, GossipInput, GossipOutput, GossipOutputs, LinkId, MemberState, Notice, NoticeLevel, PersistOp,
     PersistSeq,
@@ -42,6 +44,7 @@ use crate::member::Membership;
 use crate::rng::{Rng, Seed};
 use crate::spread::fresh::Fresh;
 use crate::spread::links::Links;
+use crate::spread::pace::Paces;
 use crate::spread::riders::Riders;
 use crate::spread::tree::Tree;
 use crate::state::{Merge, State};
@@ -103,6 +106,7 @@ pub struct Gossip {
     links: Links,
     riders: Riders,
     fresh: Fresh,
+    paces: Paces,
     tree: Tree,
     rng: Rng,
     inbox: VecDeque<Incoming>,
@@ -192,6 +196,7 @@ impl Gossip {
             links: Links::new(me, timing.dial_backoff, timing.dial_backoff_max),
             riders: Riders::new(timing.rider_rate, now),
             fresh: Fresh::new(timing.settle, now),
+            paces: Paces::new(now),
             tree: Tree::default(),
             rng,
             inbox: VecDeque::new(),
@@ -433,13 +438,28 @@ impl Gossip {
             self.follow_roster(&id, out);
             out.event(GossipEvent::Changed(id));
         }
-        if origin != Origin::Copy {
+        if origin != Origin::Copy && self.passes_on(&record, origin, out) {
             let times = (self.membership.size() + 1).ilog2() + 1;
             if self.membership.size() > FULL_MESH || !self.has_all_links() {
                 self.riders.add(self.now, &record, times * 6 / 5);
             }
             self.spread_soon(record, origin);
         }
+    }
+
+    /// False if the record's author writes so much that anti-entropy shall carry it: a record that is overwritten at once need
+    /// not travel, and those of others must not wait behind it.
+    fn passes_on(&mut self, record: &Record, origin: Origin, out: &mut GossipOutputs) -> bool {
+        let author = record.author().map(|author| author.node).filter(|node| *node != self.config.me);
+        let Some(author) = author.filter(|_| !matches!(origin, Origin::Own(_))) else { return true };
+        let passed = self.paces.pass_on(self.now, author, record.bytes().len());
+        if passed == Err(true) {
+            let text = alloc::format!(
+                "node {author} writes more than is passed on of one node; what it writes arrives later, by anti-entropy"
+            );
+            Self::notice(NoticeLevel::Warn, text, out);
+        }
+        passed.is_ok()
     }
 
     /// True if an own record is being put on disk in the place that this is about.

@@ -22,6 +22,10 @@ pub const MAX_SIBLINGS: usize = 16;
 pub const MAX_BATCH: usize = 1_024;
 /// Bytes queued for one link before the lowest class is dropped (anti-entropy recovers it).
 pub const MAX_LINK_QUEUE: usize = 4 * 1024 * 1024;
+/// Bytes of desired state that a node may write in a second, over time.
+pub const WRITE_RATE: u64 = 128 * 1024;
+/// It may be ahead of that by so long: half a megabyte at once.
+pub const WRITE_AHEAD: Duration = Duration::from_secs(4);
 /// Members of one cluster.
 pub const MAX_MEMBERS: usize = 10_000;
 /// How far a stamp may lie ahead of our own clock and still move it; also the admission bound of writes.

@@ -268,8 +268,12 @@ fn who_belongs() {
         &entry,
         "11111111111111111111111111111111026e31023082222222222222222222222222222222222222222222222222222222222222222201007f000001fbe81c01111111111111111111111111111111110107fd0068e5cf8b010000",
     );
-    let removal = |kind| Removal { node: NODE, kind, by: NODE, at: Wall(5) };
+    let removal = |kind| Removal { node: NODE, kind, by: NODE, at: Wall(5), token: None };
     golden(&removal(RemovalKind::Left), "11111111111111111111111111111111001111111111111111111111111111111105");
+    golden(
+        &Removal { token: Some(TokenId(7)), ..removal(RemovalKind::Revoked) },
+        "111111111111111111111111111111110211111111111111111111111111111111050107",
+    );
     golden(&vec![RemovalKind::Left, RemovalKind::Forgotten, RemovalKind::Revoked], "03000102");
     let token = Token {
         id: TokenId(7),
@@ -278,11 +282,15 @@ fn who_belongs() {
         label: "ci".into(),
         created: Wall(5),
         expires: Wall(1_700_000_000_000),
+        uses: None,
     };
-    golden(
-        &token,
-        "0733333333333333333333333333333333333333333333333333333333333333331111111111111111111111111111111102636905fd0068e5cf8b010000",
-    );
+    let unlimited = "0733333333333333333333333333333333333333333333333333333333333333331111111111111111111111111111111102636905fd0068e5cf8b010000";
+    golden(&token, unlimited);
+    golden(&Token { uses: Some(3), ..token.clone() }, &format!("{unlimited}0103"));
+    // A limit that cannot be read must not be taken for none.
+    for cut in ["01", "01fb", "0103ff"] {
+        assert!(codec::decode::<Token>(&bytes(&format!("{unlimited}{cut}"))).is_err(), "{cut}");
+    }
 }
 
 #[test]
@@ -308,7 +316,7 @@ fn versions() {
         &Record::write(rehearsal::of_node(NODE), sequence.clone(), Hlc(5), Some(&rehearsal::value(9))),
         "0101fb017f101111111111111111111111111111111101fd0100000090010000fb2c0105010b0972656865617273616c09",
     );
-    let removal = Removal { node: NODE, kind: RemovalKind::Revoked, by: NODE, at: Wall(7) };
+    let removal = Removal { node: NODE, kind: RemovalKind::Revoked, by: NODE, at: Wall(7), token: None };
     let mut grown = codec::encode(&removal);
     grown.extend_from_slice(&[1, 42]);
     let fact = Record::write(RecordId::removal(NODE), Stamp::Fact { author: ACTOR }, Hlc(5), Some(&grown));

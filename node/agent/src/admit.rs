@@ -30,7 +30,7 @@ pub(crate) enum Newcomer {
 impl Newcomer {
     /// At the door.
     pub(crate) fn knock(attempt: JoinAttempt) -> (Self, Request) {
-        let check = Request::CheckToken { id: attempt.token, secret_hash: attempt.secret_hash };
+        let check = Request::CheckToken { id: attempt.token, secret_hash: attempt.secret_hash, node: attempt.node };
         (Self::Checking(attempt), check)
     }
 
@@ -89,6 +89,8 @@ fn about_token(problem: Problem) -> JoinRefusal {
     match problem.kind {
         ProblemKind::Denied if problem.text.contains("expired") => JoinRefusal::Expired,
         ProblemKind::Denied | ProblemKind::NotFound => JoinRefusal::WrongToken,
-        ProblemKind::BadRequest | ProblemKind::Unavailable | ProblemKind::TimedOut => JoinRefusal::Other(problem.text),
+        ProblemKind::BadRequest | ProblemKind::TooMany | ProblemKind::Unavailable | ProblemKind::TimedOut => {
+            JoinRefusal::Other(problem.text)
+        }
     }
 }

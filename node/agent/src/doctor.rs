@@ -56,7 +56,8 @@ impl Agent {
             certificate(sight.trust.certificate_until_ms, self.custody.lifetime),
         ];
         checks.extend([members(&sight), versions(&nodes), state(&sight), conflicts(&sight)]);
-        checks.extend([replicas(&query::allocations(&self.node)), room(&sight)]);
+        checks.push(records(&sight));
+        checks.extend([replicas(&query::allocations(&self.node)), writers(&sight), room(&sight)]);
         Examined { checks, dns: listens.to_vec(), zone: zone.to_owned() }
     }
 }
@@ -212,11 +213,48 @@ fn replicas(rows: &[AllocationRow]) -> CheckRow {
     check("replicas", verdict, seen, "dunlin ps says why; make room, or change the constraints")
 }
 
+/// What this node's handlers cannot stand.
+fn records(sight: &Sight) -> CheckRow {
+    let left_out = &sight.node.left_out;
+    let verdict = if left_out.is_empty() { Verdict::Ok } else { Verdict::Fail };
+    let seen = if left_out.is_empty() {
+        "all are understood".to_owned()
+    } else {
+        format!("{} made this agent panic; what they mean is left out here, what runs goes on", left_out.join(", "))
+    };
+    check("records", verdict, seen, "deploy it as it was before, report the log's panic, or run another version here")
+}
+
+/// Who writes more than its share.
+fn writers(sight: &Sight) -> CheckRow {
+    let flow = &sight.flow;
+    match (&flow.held_back_of, flow.refused_of_late) {
+        (_, true) => {
+            let seen =
+                format!("this node is asked for more writes than it may spread; {} were refused", flow.writes_refused);
+            check(
+                "writers",
+                Verdict::Warn,
+                seen,
+                "find out what writes in a loop: `dunlin events` tells who deploys what",
+            )
+        }
+        (Some(origin), false) => {
+            let seen = format!("{origin} writes more than is passed on of one node; its changes arrive late");
+            check("writers", Verdict::Warn, seen, "look at that node: an older dunlin or a fault")
+        }
+        (None, false) => check("writers", Verdict::Ok, "all keep to their share", ""),
+    }
+}
+
 /// What was lost or waits here.
 fn room(sight: &Sight) -> CheckRow {
     let queued = sight.queues.links_bytes + sight.queues.quic_bytes;
-    let verdict = if sight.network.lost > 0 || queued > 1 << 20 { Verdict::Warn } else { Verdict::Ok };
-    let seen = format!("{} packets lost here, {queued} bytes wait for peers", sight.network.lost);
+    let dropped = sight.flow.dropped.control + sight.flow.dropped.push + sight.flow.dropped.sync;
+    let bad = sight.network.lost > 0 || dropped > 0 || queued > 1 << 20;
+    let verdict = if bad { Verdict::Warn } else { Verdict::Ok };
+    let lost = sight.network.lost;
+    let seen = format!("{lost} packets lost here, {dropped} frames dropped, {queued} bytes wait for peers");
     check("queues", verdict, seen, "this host or a peer is too slow: look at its load")
 }
 

@@ -4,11 +4,14 @@
 //! touches it. A turn never waits for a disk, a peer or a process. Each turn is timed, and slow ones are logged with what
 //! caused them, since a node that thinks too long looks dead to its peers.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_core::face::{DriverEvent, Event, EventKind, Input, Output, Outputs, Reply, Request, RequestId};
+use dunlin_core::skip::AtHand;
 use dunlin_core::{Node, query};
 use dunlin_gossip::face::{GossipEvent, GossipInput, GossipOutput, MemberState, NoticeLevel, PersistSeq};
 use dunlin_gossip::id::{Generation, NodeId};
@@ -68,6 +71,13 @@ pub(crate) enum End {
     Fatal(String),
     /// The disk is older than what peers know: start anew above this generation.
     DiskIsOld(Generation),
+    /// A handler panicked over the record with this hash: start anew without its meaning.
+    Poisoned {
+        /// Which.
+        record: u64,
+        /// What the panic said.
+        why: String,
+    },
 }
 
 /// Who waits for a reply.
@@ -101,6 +111,7 @@ pub(crate) struct Agent {
     pub(crate) events: EventLog,
     pub(crate) watch: Watch,
     pulse: Arc<Pulse>,
+    at_hand: AtHand,
     pending: BTreeMap<RequestId, Pending>,
     next_request: u64,
     persisted: PersistSeq,
@@ -117,11 +128,12 @@ pub(crate) struct Parts {
     pub(crate) drivers: Drivers,
     pub(crate) names: Names,
     pub(crate) pulse: Arc<Pulse>,
+    pub(crate) at_hand: AtHand,
 }
 
 impl Agent {
     pub(crate) fn new(parts: Parts, node: Node, first: Outputs) -> Self {
-        let Parts { me, custody, net, disk, drivers, names, pulse } = parts;
+        let Parts { me, custody, net, disk, drivers, names, pulse, at_hand } = parts;
         let mut agent = Self {
             me,
             custody,
@@ -133,6 +145,7 @@ impl Agent {
             events: EventLog::new(),
             watch: Watch::new(clock::wall()),
             pulse,
+            at_hand,
             pending: BTreeMap::new(),
             next_request: 0,
             persisted: PersistSeq(0),
@@ -178,6 +191,9 @@ impl Agent {
             }
             self.pulse.begins(what, [sources.net.len(), sources.calls.len()]);
             self.turn(wake);
+            if self.is_poisoned() {
+                continue;
+            }
             self.names.publish();
             self.pulse.ends();
             let took = clock::now().since(began);
@@ -302,8 +318,19 @@ impl Agent {
     }
 
     pub(crate) fn handle(&mut self, input: Input) {
+        if self.is_poisoned() {
+            return;
+        }
         let mut out = std::mem::take(&mut self.out);
-        self.node.handle(clock::now(), clock::wall(), input, &mut out);
+        let node = &mut self.node;
+        // After a panic nobody looks into the node again, so that it does not matter what state it is in; what it had put out in
+        // this call is lost with it, as in a crash.
+        let done = catch_unwind(AssertUnwindSafe(|| node.handle(clock::now(), clock::wall(), input, &mut out)));
+        if let Err(panic) = done {
+            let (record, why) = poison(&self.at_hand, panic);
+            self.end = Some(End::Poisoned { record, why });
+            return;
+        }
         // A reply may lead to the next input, whose outputs then come after all of these.
         let mut later = Vec::new();
         for output in out.list.drain(..) {
@@ -316,6 +343,11 @@ impl Agent {
         for (id, reply) in later {
             self.on_reply(id, reply);
         }
+    }
+
+    /// True once the core has panicked: it must not be used any more.
+    fn is_poisoned(&self) -> bool {
+        matches!(self.end, Some(End::Poisoned { .. }))
     }
 
     fn drain(&mut self) {
@@ -363,6 +395,17 @@ impl Agent {
                 | GossipEvent::Notice(_),
             ) => {}
         }
+    }
+}
+
+/// The record that was at hand when the core panicked, and what the panic said. Without one the panic goes on: nobody knows what
+/// to leave out.
+pub(crate) fn poison(at_hand: &AtHand, panic: Box<dyn Any + Send>) -> (u64, String) {
+    let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let why = said.unwrap_or("it did not say why").to_owned();
+    match at_hand.last() {
+        Some(record) => (record, why),
+        None => resume_unwind(panic),
     }
 }
 

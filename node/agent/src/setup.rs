@@ -151,6 +151,7 @@ pub fn create(
             label: "init".into(),
             created: wall,
             expires: token.expires,
+            uses: None,
         };
         let seen = vec![(author, second.0)];
         vec![

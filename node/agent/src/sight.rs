@@ -31,6 +31,7 @@ pub(crate) struct Sight {
     /// Packets, frames and records that could not be read.
     pub(crate) unreadable: u64,
     pub(crate) queues: Queues,
+    pub(crate) flow: Flow,
     pub(crate) trust: Trust,
     pub(crate) network: Network,
     pub(crate) network_packets: Counted,
@@ -78,6 +79,27 @@ pub(crate) struct Queues {
     /// Bytes of frames that no link has credit for; bytes that QUIC has not taken.
     pub(crate) links_bytes: usize,
     pub(crate) quic_bytes: usize,
+}
+
+/// What was held up so that nobody starves.
+#[derive(Serialize)]
+pub(crate) struct Flow {
+    /// Writes refused here since they came too fast, and whether that was so within the last minute.
+    pub(crate) writes_refused: u64,
+    pub(crate) refused_of_late: bool,
+    /// Records of too fast origins that were left to anti-entropy, and which origin that was within the last minute.
+    pub(crate) held_back: u64,
+    pub(crate) held_back_of: Option<String>,
+    /// Frames that full queues of links have cost.
+    pub(crate) dropped: DroppedFrames,
+}
+
+/// By class; what is later here goes first.
+#[derive(Serialize)]
+pub(crate) struct DroppedFrames {
+    pub(crate) control: u64,
+    pub(crate) push: u64,
+    pub(crate) sync: u64,
 }
 
 /// The port as a whole, since the agent's start.
@@ -205,6 +227,7 @@ impl Agent {
                 links_bytes: depths.links_bytes,
                 quic_bytes: ways.queued_bytes,
             },
+            flow: self.flow(),
             trust: self.trust(),
             network: Network {
                 all: sealed.plus(&quic).into(),
@@ -242,6 +265,18 @@ impl Agent {
             replicas_wanted: services.iter().map(|row| row.replicas_wanted).sum(),
             replicas_ready: services.iter().map(|row| row.ready).sum(),
             peers: self.peers(&ways.rtt),
+        }
+    }
+
+    fn flow(&self) -> Flow {
+        let gossip = self.node.gossip();
+        let (fast, [control, push, sync]) = (gossip.too_fast(), gossip.dropped());
+        Flow {
+            writes_refused: fast.refused,
+            refused_of_late: fast.refused_of_late,
+            held_back: fast.held_back,
+            held_back_of: fast.origin.map(|origin| crate::read::name(&self.node, origin)),
+            dropped: DroppedFrames { control, push, sync },
         }
     }
 

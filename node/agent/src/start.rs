@@ -3,18 +3,21 @@
 //! Order matters: the directory's lock, then who we are, then the disk with this boot's generation durable, and only then
 //! the first socket. The API opens last, so that whoever reaches it reaches a node.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_core::Node;
 use dunlin_core::face::{EventKind, NodeConfig, Output, Outputs};
+use dunlin_core::skip::AtHand;
 use dunlin_dns::DnsError;
 use dunlin_gossip::engine::Timing;
 use dunlin_gossip::face::{Boot, GossipEvent, GossipOutput, NoticeLevel, PeerChange};
-use dunlin_gossip::id::NodeId;
+use dunlin_gossip::id::{ClusterId, NodeId};
 use dunlin_gossip::model::{NodeHeader, NodeName, RosterEntry, Tail};
 use dunlin_gossip::rng::Seed;
 use dunlin_gossip::wire::{Record, RecordId, WireVersion};
@@ -30,7 +33,7 @@ use crate::disk::{self, Disk, DiskError, Loaded};
 use crate::driver::{Drivers, DriversConfig};
 use crate::lock::{DataLock, LockError};
 use crate::names::Names;
-use crate::run::{Agent, End, Parts, Sources};
+use crate::run::{Agent, End, Parts, Sources, poison};
 use crate::seeds;
 use crate::settings::Settings;
 use crate::setup::{self, Membership, SetupError};
@@ -81,19 +84,37 @@ pub enum AgentError {
         /// The data directory here.
         data: std::path::PathBuf,
     },
+    /// The core panics, whatever is left out.
+    #[error(
+        "the agent's core panics ({why}), also without the records at which it did; this is a fault in dunlin: report it with the log, and try another version"
+    )]
+    Panicked {
+        /// What the panic said.
+        why: String,
+    },
     /// The core says that this agent must not go on.
     #[error("the agent stops: {0}")]
     Fatal(String),
 }
 
 /// How an agent ended well.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Ended {
     /// It was asked to.
     Stopped,
     /// Its disk was older than what peers know of it: once more from the beginning, now.
     StartAnew,
+    /// It panicked over a record: the same, without that record's meaning.
+    Poisoned {
+        /// Its hash.
+        record: u64,
+        /// What the panic said.
+        why: String,
+    },
 }
+
+/// Records that one process leaves out at most: a fault that is none of a record's would otherwise go on for ever.
+const MAX_LEFT_OUT: usize = 64;
 
 /// Runs an agent until SIGTERM or SIGINT. One thread suffices: nothing on it ever waits or computes for long.
 ///
@@ -103,20 +124,33 @@ pub fn run(settings: Settings) -> Result<(), AgentError> {
     let _lock = DataLock::take(&settings.data_dir)?;
     let pulse = Pulse::watched().map_err(|source| AgentError::System { what: "a thread", source })?;
     let mut stuck = watchdog::was_stuck();
+    let mut left_out = BTreeSet::new();
     loop {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| AgentError::System { what: "a runtime", source })?;
-        let ended = runtime.block_on(agent(&settings, &pulse, stuck.take()))?;
+        let ended = runtime.block_on(agent(&settings, &pulse, stuck.take(), &left_out))?;
         // Whatever still hangs on a file or a child must not hold the agent up.
         runtime.shutdown_timeout(LAST_WORDS);
         match ended {
             Ended::Stopped => return Ok(()),
             Ended::StartAnew => {}
+            Ended::Poisoned { record, why } => {
+                let is_new = left_out.insert(record);
+                if !is_new || left_out.len() > MAX_LEFT_OUT {
+                    return Err(AgentError::Panicked { why });
+                }
+                tracing::error!("the agent panicked over a record ({why}); it begins anew and leaves its meaning out");
+            }
         }
     }
 }
 
-async fn agent(settings: &Settings, pulse: &Arc<Pulse>, stuck: Option<String>) -> Result<Ended, AgentError> {
+async fn agent(
+    settings: &Settings,
+    pulse: &Arc<Pulse>,
+    stuck: Option<String>,
+    left_out: &BTreeSet<u64>,
+) -> Result<Ended, AgentError> {
     let system = |what| move |source| AgentError::System { what, source };
     let terminate = signal(SignalKind::terminate()).map_err(system("a signal handler"))?;
     let interrupt = signal(SignalKind::interrupt()).map_err(system("a signal handler"))?;
@@ -154,12 +188,24 @@ async fn agent(settings: &Settings, pulse: &Arc<Pulse>, stuck: Option<String>) -
         custody_at: tokio::time::Instant::now(),
     };
     let skipped = loaded.skipped.clone();
-    let (node, first) = core(settings, &membership, &drivers, loaded, at, seed);
+    let guard = Guard { skip: left_out.clone(), at_hand: AtHand::default() };
+    let made = catch_unwind(AssertUnwindSafe(|| core(settings, &membership, &drivers, loaded, at, seed, &guard)));
+    let (node, first) = match made {
+        Ok(made) => made,
+        // Already what the disk holds: nothing was sent and nothing claimed yet.
+        Err(panic) => {
+            net.close().await;
+            names.stop().await;
+            let (record, why) = poison(&guard.at_hand, panic);
+            return Ok(Ended::Poisoned { record, why });
+        }
+    };
     // Before anything is sent: peers who hear of a newer boot would make the other agent believe that its disk is old.
     let elsewhere = own_addresses(&net, &first, membership.keys.id(), at);
     refuse_clone(settings, &net, &elsewhere).await?;
     let (me, pulse) = (membership.keys.id(), Arc::clone(pulse));
-    let mut agent = Agent::new(Parts { me, custody, net, disk, drivers, names, pulse }, node, first);
+    let at_hand = guard.at_hand;
+    let mut agent = Agent::new(Parts { me, custody, net, disk, drivers, names, pulse, at_hand }, node, first);
     first_words(&mut agent, stuck, skipped);
     let api = api.serve(Arc::clone(&agent.drivers));
     tracing::info!(node = %agent.me, name = %read::name(&agent.node, agent.me), %cluster, %at, "the node is up");
@@ -168,9 +214,20 @@ async fn agent(settings: &Settings, pulse: &Arc<Pulse>, stuck: Option<String>) -
     let end = agent.run(&mut sources).await;
     seeds.abort();
     api.stop();
+    close(agent, end, settings, cluster, &elsewhere).await
+}
+
+/// Gives back what an agent held, and says how it ended.
+async fn close(
+    agent: Agent,
+    end: End,
+    settings: &Settings,
+    cluster: ClusterId,
+    elsewhere: &[SocketAddr],
+) -> Result<Ended, AgentError> {
     let clone = match &end {
-        End::DiskIsOld(_) => refuse_clone(settings, &agent.net, &elsewhere).await,
-        End::Stopped | End::Fatal(_) => Ok(()),
+        End::DiskIsOld(_) => refuse_clone(settings, &agent.net, elsewhere).await,
+        End::Stopped | End::Fatal(_) | End::Poisoned { .. } => Ok(()),
     };
     agent.net.close().await;
     agent.names.stop().await;
@@ -184,7 +241,14 @@ async fn agent(settings: &Settings, pulse: &Arc<Pulse>, stuck: Option<String>) -
             disk::raise(&settings.data_dir, cluster, newest)?;
             Ok(Ended::StartAnew)
         }
+        End::Poisoned { record, why } => Ok(Ended::Poisoned { record, why }),
     }
+}
+
+/// What protects the core from records over which it panics.
+struct Guard {
+    skip: BTreeSet<u64>,
+    at_hand: AtHand,
 }
 
 fn drivers_config(settings: &Settings, membership: &Membership) -> DriversConfig {
@@ -214,6 +278,7 @@ fn core(
     loaded: Loaded,
     at: SocketAddr,
     seed: Seed,
+    guard: &Guard,
 ) -> (Node, Outputs) {
     let me = membership.keys.id();
     let name = settings.name.clone().or_else(|| own_name(&loaded.records, me)).unwrap_or_else(host::name);
@@ -237,6 +302,8 @@ fn core(
         wire: WireVersion::CURRENT,
         timing: Timing::default(),
         port_range: settings.ports.clone(),
+        skip: guard.skip.clone(),
+        at_hand: guard.at_hand.clone(),
     };
     let boot = Boot {
         base: None,

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -22,7 +22,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const LOOKS: u32 = 9;
 /// Tells the next process why it was begun.
 const WHY: &str = "DUNLIN_WAS_STUCK";
-/// For tests alone: after so many milliseconds the loop hangs in a turn, once.
+/// For tests alone, in builds made for them: after so many milliseconds the loop hangs in a turn, once.
+#[cfg(feature = "test-faults")]
 const STICK: &str = "DUNLIN_TEST_STICK_AFTER_MS";
 /// How the process ends if it cannot be replaced: the service manager starts it again.
 const CANNOT: i32 = 70;
@@ -40,7 +41,14 @@ struct Turn {
 #[derive(Debug)]
 pub(crate) struct Pulse {
     turn: Mutex<Turn>,
-    stick_at: Option<Instant>,
+    #[cfg(feature = "test-faults")]
+    stick_at: Option<std::time::Instant>,
+}
+
+#[cfg(feature = "test-faults")]
+fn stick_at() -> Option<std::time::Instant> {
+    let after = std::env::var(STICK).ok()?.parse().ok().map(Duration::from_millis)?;
+    Some(std::time::Instant::now() + after)
 }
 
 impl Pulse {
@@ -49,8 +57,11 @@ impl Pulse {
     /// # Errors
     /// The system gives no thread.
     pub(crate) fn watched() -> std::io::Result<Arc<Self>> {
-        let stick = std::env::var(STICK).ok().and_then(|text| text.parse().ok()).map(Duration::from_millis);
-        let pulse = Arc::new(Self { turn: Mutex::default(), stick_at: stick.map(|after| Instant::now() + after) });
+        let pulse = Arc::new(Self {
+            turn: Mutex::default(),
+            #[cfg(feature = "test-faults")]
+            stick_at: stick_at(),
+        });
         let watched = Arc::clone(&pulse);
         thread::Builder::new().name("watchdog".to_owned()).spawn(move || watched.watch())?;
         Ok(pulse)
@@ -62,7 +73,8 @@ impl Pulse {
             let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
             *turn = Turn { number: turn.number.wrapping_add(1), at_work: Some(what), waiting };
         }
-        while self.stick_at.is_some_and(|at| at <= Instant::now()) {
+        #[cfg(feature = "test-faults")]
+        while self.stick_at.is_some_and(|at| at <= std::time::Instant::now()) {
             thread::park();
         }
     }
@@ -100,7 +112,13 @@ fn begin_again(what: &str, [events, calls]: [usize; 2]) -> ! {
     tracing::error!("{why}");
     threads(Path::new("/proc/self/task")).iter().for_each(|thread| tracing::error!("{thread}"));
     let error = match std::env::current_exe() {
-        Ok(program) => Command::new(program).args(std::env::args_os().skip(1)).env(WHY, &why).env_remove(STICK).exec(),
+        Ok(program) => {
+            let mut again = Command::new(program);
+            again.args(std::env::args_os().skip(1)).env(WHY, &why);
+            #[cfg(feature = "test-faults")]
+            again.env_remove(STICK);
+            again.exec()
+        }
         Err(error) => error,
     };
     tracing::error!(%error, "the agent cannot replace itself and ends");

@@ -402,7 +402,11 @@ pub(crate) enum Ca {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Token {
     /// Make a token and print the join command
-    #[command(after_help = "Example:\n  dunlin token create --label attic --hours 1")]
+    #[command(
+        after_help = "Uses are counted from admissions, by every node for itself: nodes that cannot hear each other may each \
+                      admit up to the limit.\n\nExamples:\n  dunlin token create --label attic --hours 1\n  dunlin token \
+                      create --uses 3"
+    )]
     Create {
         /// What it is for
         #[arg(long, default_value = "")]
@@ -410,6 +414,9 @@ pub(crate) enum Token {
         /// How long it is good
         #[arg(long, default_value_t = 24, value_name = "H")]
         hours: u32,
+        /// How many nodes it may admit; without it, as many as show it
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        uses: Option<u32>,
         /// One JSON document
         #[arg(long)]
         json: bool,

@@ -26,11 +26,13 @@ use crate::allocation::{Own, Owned, earliest};
 use crate::boot::{Base, Start};
 use crate::counts::Counts;
 use crate::face::{EventKind, Input, NodeConfig, Output, Outputs};
+use crate::holddown::HoldDown;
 use crate::isolation::Isolation;
 use crate::leave::Leaving;
 use crate::log::Log;
 use crate::names::Names;
 use crate::schedule::Schedule;
+use crate::tokens::Tokens;
 use crate::view::{Change, ServiceChange, View};
 
 /// Outputs for which a buffer is kept between calls.
@@ -46,6 +48,7 @@ pub struct Node {
     pub(crate) view: View,
     pub(crate) schedule: Schedule,
     pub(crate) isolation: Isolation,
+    pub(crate) hold_down: HoldDown,
     pub(crate) owned: Owned,
     pub(crate) start: Start,
     pub(crate) acks: Acks,
@@ -62,8 +65,7 @@ pub struct Node {
     pub(crate) left: bool,
     /// When to look whether our own records are still true.
     pub(crate) own_at: Option<Instant>,
-    /// When to look for tokens that have expired.
-    pub(crate) tokens_at: Option<Instant>,
+    pub(crate) tokens: Tokens,
     /// Our own next deadline, gossip's left out.
     wake: Option<Instant>,
 }
@@ -74,7 +76,7 @@ impl Node {
     pub fn new(config: NodeConfig, boot: Boot, seed: Seed, now: Instant, wall: Wall, out: &mut Outputs) -> Self {
         let mut gouts = GossipOutputs::default();
         let gossip = Gossip::new(gossip_config(&config), boot, seed, now, wall, &mut gouts);
-        let mut view = View::new(config.me);
+        let mut view = View::new(config.me).guarded(&config);
         let unreadable = view.load(gossip.state(), now, wall);
         let mut node = Self::put_together(config, gossip, view, gouts, now);
         node.look_at_all();
@@ -93,7 +95,7 @@ impl Node {
         wall: Wall,
         out: &mut Outputs,
     ) -> Self {
-        let mut view = base.view.seen_by(config.me);
+        let mut view = base.view.seen_by(config.me).guarded(&config);
         let ids: Vec<RecordId> = boot.records.iter().map(|record| record.id().clone()).collect();
         let boot = Boot { base: Some(base.gossip.clone()), ..boot };
         let mut gouts = GossipOutputs::default();
@@ -124,6 +126,7 @@ impl Node {
             view,
             schedule: Schedule::default(),
             isolation: Isolation::default(),
+            hold_down: HoldDown::default(),
             owned: Owned::default(),
             start,
             acks: Acks::new(me),
@@ -136,7 +139,7 @@ impl Node {
             leaving: None,
             left: false,
             own_at: None,
-            tokens_at: Some(now),
+            tokens: Tokens::new(now),
             wake: Some(now),
         }
     }
@@ -144,12 +147,15 @@ impl Node {
     fn begin(&mut self, unreadable: &[RecordId], now: Instant, wall: Wall, out: &mut Outputs) {
         let before = out.list.len();
         unreadable.iter().for_each(|id| self.unreadable(id));
+        let left_out: Vec<RecordId> = self.view.left_out().cloned().collect();
+        left_out.iter().for_each(|id| self.left_out(id));
         if self.gossip.roster().is_removed(self.me) {
             self.on_removed(self.me, now, out);
         }
         self.drain(now, wall, out);
         self.finish(now, wall, out);
         self.counts.tally(out.list.get(before..).unwrap_or_default());
+        self.config.at_hand.done();
     }
 
     /// Takes one input; what is to be done about it is appended to `out`.
@@ -183,6 +189,7 @@ impl Node {
             self.finish(now, wall, out);
         }
         self.counts.tally(out.list.get(before..).unwrap_or_default());
+        self.config.at_hand.done();
     }
 
     /// When `handle` wants to be called with a deadline, if nothing else comes before.
@@ -232,6 +239,7 @@ impl Node {
     /// One slice of everything that is due.
     fn work(&mut self, now: Instant, wall: Wall, out: &mut Outputs) {
         self.start_timers(now);
+        self.watch_renewals(now);
         self.own_timers(now, wall, out);
         self.schedule.run_sweep(now);
         self.examine_dirty(now, wall, out);
@@ -260,7 +268,7 @@ impl Node {
             self.start.next(),
             self.acks.next(),
             self.names.next(now),
-            self.tokens_at.filter(|_| !self.failed && !self.left),
+            self.tokens.look_at.filter(|_| !self.failed && !self.left),
             self.own_at.filter(|_| self.start.is_adopted() && !self.failed && !self.left),
             leaving,
         ];
@@ -274,6 +282,7 @@ impl Node {
             GossipEvent::Durable { seq, .. } => {
                 self.durable = self.durable.max(Some(seq));
                 self.acks.durable(seq);
+                self.tokens.durable(seq);
                 self.claims_durable(seq, now, out);
             }
             GossipEvent::Stored { hlc, by } => self.acks.stored(by, hlc),
@@ -322,9 +331,10 @@ impl Node {
                 let word = if self.view.tokens().contains_key(&token) { "created" } else { "removed" };
                 let text = alloc::format!("token {:016x} {word}", token.0);
                 self.log.node(NoticeLevel::Info, EventKind::Trust, self.me, text);
-                self.tokens_at = Some(now);
+                self.tokens.look_at = Some(now);
             }
             Change::Unreadable => self.unreadable(id),
+            Change::LeftOut => self.left_out(id),
         }
         self.tell_of_foreign_fields(id);
     }
@@ -403,38 +413,23 @@ impl Node {
         now: Instant,
         out: &mut Outputs,
     ) {
+        let before = self.view.nodes().get(&node).and_then(|known| known.state);
         if node == self.me || !self.view.set_member(node, state) {
             return;
         }
         self.log.member(node, state, reason);
+        match (before, state) {
+            (Some(MemberState::Down), MemberState::Alive) => {
+                let held = self.hold_down.back(node, now);
+                self.tell_hold_down(node, held);
+            }
+            (_, MemberState::Left) => self.hold_down.forget(node),
+            _ => {}
+        }
         self.watch_isolation(node, state, reason, now);
         self.names.node(node);
         self.mark_node(node, out);
         self.schedule.sweep(now);
-    }
-
-    fn watch_isolation(&mut self, node: NodeId, state: MemberState, reason: MemberReason, now: Instant) {
-        let roster = self.gossip.roster_size();
-        let is_new = match state {
-            MemberState::Down => self.isolation.down(node, roster, now),
-            MemberState::Suspect if reason == MemberReason::Silence => {
-                self.isolation.unanswered(roster, self.gossip.probe_period(), now)
-            }
-            MemberState::Alive => {
-                self.isolation.back(node);
-                false
-            }
-            MemberState::Suspect | MemberState::Left => false,
-        };
-        if is_new {
-            let text = "most of the roster is lost at once; nothing is taken over for 30 s".to_string();
-            self.log.node(NoticeLevel::Warn, EventKind::Node, self.me, text);
-        }
-    }
-
-    /// Until when nothing displaced is taken over.
-    pub(crate) fn isolated_until(&self, now: Instant) -> Instant {
-        self.isolation.hold_until(self.gossip.roster_size(), self.gossip.last_heard(), now)
     }
 
     /// Looks again at everything that a node claims.

@@ -9,9 +9,14 @@
 //! Never: a judgement about another member; that is membership's.
 
 use alloc::collections::VecDeque;
+use alloc::string::ToString;
 
+use dunlin_gossip::face::{MemberReason, MemberState, NoticeLevel};
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::time::{Duration, Instant};
+
+use crate::engine::Node;
+use crate::face::EventKind;
 
 /// Losing more than half of the roster within this time looks like being cut off oneself.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -69,6 +74,33 @@ impl Isolation {
         let silence = now.since(heard);
         let is_deaf = roster >= LEAST && (SILENCE..HOLD).contains(&silence);
         if is_deaf { self.hold_until.max(now + LOOK) } else { self.hold_until }
+    }
+}
+
+impl Node {
+    /// A member is something else now.
+    pub(crate) fn watch_isolation(&mut self, node: NodeId, state: MemberState, reason: MemberReason, now: Instant) {
+        let roster = self.gossip.roster_size();
+        let is_new = match state {
+            MemberState::Down => self.isolation.down(node, roster, now),
+            MemberState::Suspect if reason == MemberReason::Silence => {
+                self.isolation.unanswered(roster, self.gossip.probe_period(), now)
+            }
+            MemberState::Alive => {
+                self.isolation.back(node);
+                false
+            }
+            MemberState::Suspect | MemberState::Left => false,
+        };
+        if is_new {
+            let text = "most of the roster is lost at once; nothing is taken over for 30 s".to_string();
+            self.log.node(NoticeLevel::Warn, EventKind::Node, self.me, text);
+        }
+    }
+
+    /// Until when nothing displaced is taken over.
+    pub(crate) fn isolated_until(&self, now: Instant) -> Instant {
+        self.isolation.hold_until(self.gossip.roster_size(), self.gossip.last_heard(), now)
     }
 }
 

@@ -77,7 +77,8 @@ impl Node {
             let text = alloc::format!("node {node} was never admitted; `dunlin nodes` lists who was");
             return Err(problem(ProblemKind::NotFound, &text));
         }
-        let removal = Removal { node, kind: RemovalKind::Revoked, by: self.me, at: wall };
+        let token = self.limited_token_of(node);
+        let removal = Removal { node, kind: RemovalKind::Revoked, by: self.me, at: wall, token };
         let (record, payload) = (RecordId::removal(node), codec::encode(&removal));
         let (hlc, seq) = self.gossip.state_fact(now, wall, record, payload, &mut self.gouts);
         // Who goes cannot keep it for us.

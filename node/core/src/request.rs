@@ -1,15 +1,15 @@
 //! Requests: checked, written as one batch, acknowledged when kept. A refusal changes nothing.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use dunlin_gossip::engine::WriteError;
 use dunlin_gossip::face::{MemberState, PersistSeq};
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::limits::MAX_BATCH;
 use dunlin_gossip::model::{
-    Asker, Mode, Removal, RemovalKind, RosterEntry, Service, ServiceKey, ServiceName, StackManifest, StackName, Token,
-    TokenId,
+    Asker, Mode, Removal, RemovalKind, RosterEntry, Service, ServiceKey, ServiceName, StackManifest, StackName,
 };
 use dunlin_gossip::time::{Duration, Instant, Wall};
 use dunlin_gossip::wire::{Class, Kind, RecordId, codec};
@@ -18,6 +18,7 @@ use crate::ack::{Acks, WriteWait};
 use crate::admit;
 use crate::engine::Node;
 use crate::face::{Ack, Output, Outputs, Problem, ProblemKind, Reply, Request, RequestId};
+use crate::tokens;
 
 /// Records of one batch: a register, and its new value or none.
 pub(crate) type Batch = Vec<(RecordId, Option<Vec<u8>>)>;
@@ -97,6 +98,7 @@ impl Node {
                 self.write(asked(Vec::new()), batch, Keep { ack, timeout }, now, wall)
             }
             Request::CreateToken(token) => {
+                tokens::sound(&token)?;
                 let batch = Vec::from([(RecordId::token(token.id), Some(codec::encode(&token)))]);
                 self.write(asked(Vec::new()), batch, Keep { ack: Ack::Default, timeout: SHORT }, now, wall)
             }
@@ -107,8 +109,8 @@ impl Node {
                 let batch = Vec::from([(RecordId::token(token), None)]);
                 self.write(asked(Vec::new()), batch, Keep { ack: Ack::Default, timeout: SHORT }, now, wall)
             }
-            Request::CheckToken { id, secret_hash } => {
-                self.check_token(id, &secret_hash, wall)?;
+            Request::CheckToken { id, secret_hash, node } => {
+                self.check_token(id, &secret_hash, node, wall)?;
                 Err(Reply::TokenGood)
             }
             Request::Admit(entry) => self.admit(id, &entry, now, wall),
@@ -126,7 +128,11 @@ impl Node {
             return Err(problem(ProblemKind::Unavailable, "this node is leaving the cluster; ask another node"));
         }
         let written = self.gossip.write(now, wall, asked.asker, batch, &mut self.gouts);
-        let (hlc, seq) = written.map_err(|error| problem(ProblemKind::Unavailable, &error.to_string()))?;
+        let (hlc, seq) = written.map_err(|error| {
+            let is_pace = matches!(error, WriteError::TooFast { .. });
+            let kind = if is_pace { ProblemKind::TooMany } else { ProblemKind::Unavailable };
+            problem(kind, &error.to_string())
+        })?;
         let wanted = self.wanted_copies(keep.ack);
         let wait = WriteWait { hlc, seq, wanted, warnings: asked.warnings };
         self.acks.write(asked.id, Acks::deadline(now, keep.timeout), wait);
@@ -215,30 +221,16 @@ impl Node {
     }
 
     pub(crate) fn removal(&self, stack: &StackName) -> Result<Batch, Reply> {
-        let mut batch: Batch = self.view.held(stack).map(|(key, ..)| (RecordId::service(key), None)).collect();
-        if batch.is_empty() && !self.view.stacks().contains_key(stack) {
+        let mut keys: BTreeSet<ServiceKey> = self.view.held(stack).map(|(key, ..)| key.clone()).collect();
+        if keys.is_empty() && !self.view.stacks().contains_key(stack) {
             return Err(problem(ProblemKind::NotFound, &alloc::format!("there is no stack {stack}")));
         }
+        // Also those of which nothing is understood here.
+        let named = self.manifest(stack).services.into_keys();
+        keys.extend(named.map(|service| ServiceKey { stack: stack.clone(), service }));
+        let mut batch: Batch = keys.iter().map(|key| (RecordId::service(key), None)).collect();
         batch.push((RecordId::stack(stack), None));
         Ok(batch)
-    }
-
-    fn check_token(&self, id: TokenId, secret_hash: &[u8; 32], wall: Wall) -> Result<&Token, Reply> {
-        let Some(token) = self.view.tokens().get(&id) else {
-            return Err(problem(
-                ProblemKind::Denied,
-                "the token is unknown here or was removed; make one with `dunlin token create`",
-            ));
-        };
-        // Every byte is compared, so that the time taken tells nothing.
-        let differing = token.secret_hash.iter().zip(secret_hash).fold(0, |sum, (a, b)| sum | (a ^ b));
-        if differing != 0 {
-            return Err(problem(ProblemKind::Denied, "the token's secret is wrong; copy the whole token"));
-        }
-        if token.expires <= wall {
-            return Err(problem(ProblemKind::Denied, "the token has expired; make one with `dunlin token create`"));
-        }
-        Ok(token)
     }
 
     fn admit(&mut self, id: RequestId, entry: &RosterEntry, now: Instant, wall: Wall) -> Result<(), Reply> {
@@ -250,10 +242,11 @@ impl Node {
                 "this node was removed for good; start it with an empty data directory",
             ));
         }
-        if let Some(token) = entry.token
-            && !self.view.tokens().contains_key(&token)
-        {
-            return Err(problem(ProblemKind::Denied, "the token was removed meanwhile"));
+        if let Some(token) = entry.token {
+            let Some(token) = self.view.tokens().get(&token) else {
+                return Err(problem(ProblemKind::Denied, "the token was removed meanwhile"));
+            };
+            self.has_uses_left(token, Some(entry.node))?;
         }
         let namesake = state.of_kind(Class::GrowOnly, Kind::ROSTER).find_map(|(_, record)| {
             let other: RosterEntry = record.read_as()?;
@@ -268,6 +261,7 @@ impl Node {
         }
         let record = RecordId::roster(entry.node);
         let (_, seq) = self.gossip.state_fact(now, wall, record, codec::encode(entry), &mut self.gouts);
+        self.tokens.admitting(seq, entry);
         self.acks.admit(id, now + SHORT, seq);
         Ok(())
     }

@@ -19,6 +19,7 @@ use crate::engine::Node;
 use crate::face::{EventKind, Outputs};
 use crate::place::{self, Candidate, Misfit, Room, Scene, Waiting, device};
 use crate::rollout;
+use crate::skip;
 use crate::view::{InForce, held, offered};
 
 /// Changed replicas that one call looks at.
@@ -88,8 +89,12 @@ impl Node {
             return Judgement::Stop(leaving.reason().to_string());
         }
         let Some(force) = self.view.wanted(replica).cloned() else {
-            return Judgement::Stop("no longer wanted".to_string());
+            // What is not understood here, or not here as a whole, is no reason to stop anything.
+            let is_known = self.view.understands(&replica.service.stack);
+            return if is_known { Judgement::Stop("no longer wanted".to_string()) } else { Judgement::Keep };
         };
+        self.config.at_hand.take(force.record);
+        skip::taste(&force.service, "act");
         if ended && record.revision == force.revision {
             return Judgement::Keep;
         }
@@ -185,10 +190,12 @@ impl Node {
             out.cost += (waiting.len() * candidates.len()) as u64 / 50 + 1;
             let since = |index: usize| open.get(index).and_then(|(replica, ..)| self.schedule.since(replica));
             let old = |index| since(index).is_some_and(|since| since + claim::wait(place::K, step) <= now);
-            place::plan(self.me, &waiting, Scene { nodes: &candidates, mix: &self.view.mix() }, old)
+            let held = self.hold_down.held(now);
+            place::plan_without(self.me, &waiting, Scene { nodes: &candidates, mix: &self.view.mix() }, &held, old)
         };
         for ((replica, force, _), position) in open.into_iter().zip(positions) {
             let refusal_ends = self.view.refusals(&replica).map(|(_, r)| r.until).filter(|at| *at > now).min();
+            let next_look = [refusal_ends, self.hold_down.next_free(now)].into_iter().flatten().min();
             let had_owner = self.view.highest_epoch(&replica).is_some();
             let held = if had_owner { isolated } else { Instant::ZERO };
             let since = self
@@ -207,7 +214,7 @@ impl Node {
                         self.schedule.again(&replica, Some(now + RETRY));
                     }
                 }
-                None => self.schedule.again(&replica, refusal_ends),
+                None => self.schedule.again(&replica, next_look),
             }
         }
     }
@@ -221,6 +228,8 @@ impl Node {
         now: Instant,
         wall: Wall,
     ) -> bool {
+        self.config.at_hand.take(force.record);
+        skip::taste(&force.service, "act");
         let spec = &force.service.spec;
         let replaced = after.and_then(|id| self.view.allocation(self.me, id));
         let freed = replaced.map_or_else(Room::default, held);

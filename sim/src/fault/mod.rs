@@ -84,7 +84,11 @@ impl World {
         match &mut action {
             // How many processes is not which hosts.
             Action::Crash { what: Crash::Processes | Crash::Wits, hosts: Target::Count(_) } => {}
-            Action::Deploy { at, .. } | Action::Scale { at, .. } | Action::Remove { at } => {
+            Action::Deploy { at, .. }
+            | Action::Scale { at, .. }
+            | Action::Remove { at }
+            | Action::WriteLoop { at, .. }
+            | Action::Poison { at, .. } => {
                 *at = Target::Hosts(self.who_answers(at, rng));
             }
             Action::Restart { hosts, .. } => {
@@ -116,6 +120,13 @@ impl World {
             Action::Deploy { at, files } => self.deploy(&named(at), files),
             Action::Scale { service, replicas, at } => self.scale(&service, replicas, &named(at)),
             Action::Remove { at } => self.remove(&named(at)),
+            Action::Poison { at, place } => named(at).into_iter().for_each(|host| self.poison(host, place)),
+            Action::WriteLoop { at, time, every, kib } => {
+                let until = self.now + time;
+                named(at)
+                    .into_iter()
+                    .for_each(|host| self.write_again(host, crate::operator::Loop { until, every, kib }));
+            }
             Action::Crash { what: Crash::Processes, hosts } => {
                 self.strike_processes(&hosts, word, ProcessStep::End(Exit::Signal(9)), rng);
             }

@@ -30,6 +30,8 @@ pub(super) fn check(world: &mut World) -> Vec<String> {
     let times = [
         ("failover", figures.failover.quantile(1, 1), limits.failover),
         ("duplicate", figures.duplicate.quantile(1, 1), limits.duplicate),
+        ("deploy", figures.deploy.quantile(1, 1), limits.deploy),
+        ("dns-stale", figures.dns_stale.quantile(1, 1), limits.dns_stale),
     ];
     let mut over = Vec::new();
     for (name, figure, limit) in counts {

@@ -57,6 +57,24 @@ pub enum Action {
         /// At which node it is said.
         at: Target,
     },
+    /// A program writes in a loop: a new value of one service of a stack of its own, as fast as this, whatever it is answered.
+    WriteLoop {
+        /// At which nodes.
+        at: Target,
+        /// For so long.
+        time: Nanos,
+        /// Between two writes.
+        every: Nanos,
+        /// How large each is, in KiB.
+        kib: u32,
+    },
+    /// A stack is deployed over which handlers panic, in builds that can swallow poison; in others it is a stack like any.
+    Poison {
+        /// At which nodes.
+        at: Target,
+        /// What panics.
+        place: Swallowed,
+    },
     /// Something dies.
     Crash {
         /// What.
@@ -106,6 +124,26 @@ pub enum Files {
     Different,
     /// All the same one.
     Same,
+}
+
+/// What panics over a poison record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Swallowed {
+    /// Whoever reads it.
+    Read,
+    /// Whoever acts on it.
+    Act,
+}
+
+impl Swallowed {
+    /// Its word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Act => "act",
+        }
+    }
 }
 
 /// What dies.
@@ -215,6 +253,8 @@ impl Action {
             Self::Deploy { files: Files::Same, .. } => "double-deploy",
             Self::Scale { .. } => "scale",
             Self::Remove { .. } => "remove",
+            Self::WriteLoop { .. } => "write-loop",
+            Self::Poison { .. } => "poison",
             Self::Crash { what: Crash::Agents, .. } => "crash-agents",
             Self::Crash { what: Crash::InTurn { .. }, .. } => "roll",
             Self::Crash { what: Crash::Hosts, .. } => "crash-hosts",
@@ -234,6 +274,7 @@ impl Action {
     pub const fn lasts(&self) -> Nanos {
         match self {
             Self::Spoil { how: Spoil::Pause(time) | Spoil::HangDrivers(time) | Spoil::LoseCommands(time), .. } => *time,
+            Self::WriteLoop { time, .. } => *time,
             Self::Crash { what: Crash::InTurn { within, down, .. }, .. } => *within + *down,
             Self::Cut { how: Cut::Swizzle { within }, .. } => *within,
             Self::Cut { how: Cut::FlipFlop { on, off, times }, .. } => (*on + *off) * *times as u64,
@@ -247,6 +288,8 @@ impl Action {
             Self::Deploy { at: target, .. }
             | Self::Scale { at: target, .. }
             | Self::Remove { at: target }
+            | Self::WriteLoop { at: target, .. }
+            | Self::Poison { at: target, .. }
             | Self::Crash { hosts: target, .. }
             | Self::Restart { hosts: Some(target), .. }
             | Self::Cut { hosts: target, .. }

@@ -24,6 +24,10 @@ pub struct Limits {
     pub failover: Option<Nanos>,
     /// How long a replica ran twice.
     pub duplicate: Option<Nanos>,
+    /// From a deploy to its last replica being ready.
+    pub deploy: Option<Nanos>,
+    /// How long names led to what was dead.
+    pub dns_stale: Option<Nanos>,
 }
 
 impl Limits {
@@ -38,8 +42,12 @@ impl Limits {
             remains: number(&mut map, "remains")?,
             failover: map.maybe("failover", None, |v| v.time().map(Some))?,
             duplicate: map.maybe("duplicate", None, |v| v.time().map(Some))?,
+            deploy: map.maybe("deploy", None, |v| v.time().map(Some))?,
+            dns_stale: map.maybe("dns-stale", None, |v| v.time().map(Some))?,
         };
-        map.end("false-positives, renewals, surplus-moves, abandoned, outages, remains, failover, duplicate")?;
+        map.end(
+            "false-positives, renewals, surplus-moves, abandoned, outages, remains, failover, duplicate, deploy, dns-stale",
+        )?;
         Ok(limits)
     }
 
@@ -53,7 +61,12 @@ impl Limits {
             ("outages", self.outages),
             ("remains", self.remains),
         ];
-        let times = [("failover", self.failover), ("duplicate", self.duplicate)];
+        let times = [
+            ("failover", self.failover),
+            ("duplicate", self.duplicate),
+            ("deploy", self.deploy),
+            ("dns-stale", self.dns_stale),
+        ];
         let counts = counts.into_iter().filter_map(|(name, limit)| Some(format!("{name}: {}", limit?)));
         let times = times.into_iter().filter_map(|(name, limit)| Some(format!("{name}: {}", time(limit?))));
         counts.chain(times).collect::<Vec<_>>().join(", ")

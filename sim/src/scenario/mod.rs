@@ -17,7 +17,7 @@ use core::time::Duration;
 use dunlin_gossip::engine::Timing;
 use dunlin_gossip::model::Resources;
 
-pub use action::{Action, Crash, Cut, DiskFate, Files, Spoil, Step, Target};
+pub use action::{Action, Crash, Cut, DiskFate, Files, Spoil, Step, Swallowed, Target};
 pub use churn::{Churn, Source};
 pub use limits::Limits;
 pub use matrix::{Matrix, Unit};
@@ -62,6 +62,8 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("asymmetric-partition", include_str!("../../scenarios/asymmetric-partition.yaml")),
     ("flapping", include_str!("../../scenarios/flapping.yaml")),
     ("flipping-host", include_str!("../../scenarios/flipping-host.yaml")),
+    ("writer-in-a-loop", include_str!("../../scenarios/writer-in-a-loop.yaml")),
+    ("stalling-host", include_str!("../../scenarios/stalling-host.yaml")),
     ("rolling-restart", include_str!("../../scenarios/rolling-restart.yaml")),
     ("rolling-upgrade", include_str!("../../scenarios/rolling-upgrade.yaml")),
     ("clock-skew", include_str!("../../scenarios/clock-skew.yaml")),

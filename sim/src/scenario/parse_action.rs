@@ -3,13 +3,13 @@
 use dunlin_gossip::rng::Ratio;
 use dunlin_gossip::wire::WireVersion;
 
-use super::action::{Action, Crash, Cut, DiskFate, Files, Spoil, Step, Target};
+use super::action::{Action, Crash, Cut, DiskFate, Files, Spoil, Step, Swallowed, Target};
 use super::parse::conditions;
 use super::yaml::{Map, Value};
 use crate::net::{Conditions, HostNo};
 use crate::queue::{MS, Nanos};
 
-const ACTIONS: &str = "deploy, conflict, double-deploy, scale, remove, crash-agents, roll, crash-hosts, kill-processes, \
+const ACTIONS: &str = "deploy, conflict, double-deploy, scale, remove, write-loop, poison, crash-agents, roll, crash-hosts, kill-processes, \
                        hang-processes, restart, partition, mute, deafen, clog, refuse, lossy, flip-flop, swizzle, sever, \
                        heal, network, save-disks, fail-syncs, fill-disks, free-disks, slow-disks, jump-clocks, \
                        drift-clocks, pause, slow, hang-drivers, lose-commands, calm";
@@ -50,6 +50,8 @@ fn action(word: &str, value: Value<'_>, network: &Conditions) -> Result<Action, 
         "double-deploy" => Ok(Action::Deploy { at: target(&value)?, files: Files::Same }),
         "remove" => Ok(Action::Remove { at: place(value)? }),
         "scale" => scale(value),
+        "write-loop" => write_loop(value),
+        "poison" => poison(value),
         "crash-agents" => crash(&value, Crash::Agents),
         "roll" => roll(value),
         "crash-hosts" => crash(&value, Crash::Hosts),
@@ -154,6 +156,37 @@ fn scale(value: Value<'_>) -> Result<Action, String> {
     let at = map.maybe("at", Target::ONE, |v| target(&v))?;
     map.end("service, replicas, at")?;
     Ok(Action::Scale { service, replicas, at })
+}
+
+fn write_loop(value: Value<'_>) -> Result<Action, String> {
+    let mut map = value.map()?;
+    let at = target(&map.need("at")?)?;
+    let time = map.need("time")?.time()?;
+    let every_value = map.need("every")?;
+    let every: Nanos = every_value.time()?;
+    let kib_value = map.need("kib")?;
+    let kib = super::parse::small(&kib_value)?;
+    if every == 0 {
+        return Err(every_value.refuse("must be longer than nothing"));
+    }
+    if kib > 64 {
+        return Err(kib_value.refuse("must be at most 64: a record has its bounds"));
+    }
+    map.end("at, time, every, kib")?;
+    Ok(Action::WriteLoop { at, time, every, kib })
+}
+
+fn poison(value: Value<'_>) -> Result<Action, String> {
+    let mut map = value.map()?;
+    let at = target(&map.need("at")?)?;
+    let place_value = map.need("place")?;
+    let place = match place_value.text()?.as_str() {
+        "read" => Swallowed::Read,
+        "act" => Swallowed::Act,
+        _ => return Err(place_value.refuse("must be read or act")),
+    };
+    map.end("at, place")?;
+    Ok(Action::Poison { at, place })
 }
 
 fn roll(value: Value<'_>) -> Result<Action, String> {

@@ -224,6 +224,10 @@ fn action(action: &Action, network: &Conditions) -> String {
             let hosts = hosts.as_ref().map_or_else(String::new, |hosts| format!(", hosts: {}", target(hosts)));
             format!("{{disk: {}{hosts}{}}}", fate(*disk), version(*of))
         }
+        Action::Poison { at, place } => format!("{{at: {}, place: {}}}", target(at), place.word()),
+        Action::WriteLoop { at, time: lasts, every, kib } => {
+            format!("{{at: {}, time: {}, every: {}, kib: {kib}}}", target(at), time(*lasts), time(*every))
+        }
         Action::Cut { how: Cut::Pairs, hosts: Target::Hosts(hosts) } => {
             let pairs = hosts.chunks_exact(2).map(|pair| format!("{pair:?}"));
             format!("[{}]", pairs.collect::<Vec<_>>().join(", "))

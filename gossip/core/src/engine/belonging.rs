@@ -50,7 +50,7 @@ impl Gossip {
         if self.failed || self.roster.is_removed(me) || !self.membership.is_member(by) || by == me {
             return;
         }
-        let removal = Removal { node: me, kind: RemovalKind::Revoked, by, at: wall };
+        let removal = Removal { node: me, kind: RemovalKind::Revoked, by, at: wall, token: None };
         self.state_fact(self.now, wall, RecordId::removal(me), codec::encode(&removal), out);
     }
 

@@ -2,6 +2,7 @@
 //! nothing may be decided by it.
 
 use super::Gossip;
+use crate::spread::pace::TooFast;
 use crate::time::Instant;
 
 /// How much waits in the engine.
@@ -30,6 +31,18 @@ impl Gossip {
             disk: usize::try_from(self.persist_seq.0 - self.confirmed.0.min(self.persist_seq.0)).unwrap_or(usize::MAX),
             links_bytes: self.links.queued_bytes(),
         }
+    }
+
+    /// Frames that were dropped since a link's queue was full, by class: greetings and acknowledgements, fresh records, sync.
+    #[must_use]
+    pub const fn dropped(&self) -> [u64; 3] {
+        self.links.dropped
+    }
+
+    /// Who wrote more than its share.
+    #[must_use]
+    pub fn too_fast(&self) -> TooFast {
+        self.paces.too_fast(self.now)
     }
 
     /// Since when packets have shown another state than ours, if they still do.

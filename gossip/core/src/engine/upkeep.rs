@@ -34,6 +34,7 @@ impl Gossip {
     pub(super) fn upkeep(&mut self, wall: Wall, out: &mut GossipOutputs) {
         self.upkeep_at = self.now + UPKEEP_PERIOD;
         self.links.expire(self.now);
+        self.paces.expire(self.now);
         self.trim_tree();
         self.pushed.retain(|_, at| *at + UNANSWERED > self.now);
         if !self.leaving {

@@ -8,7 +8,7 @@ use super::{Gossip, Origin};
 use crate::canary::{Bug, planted};
 use crate::face::{FrameClass, GossipEvent, GossipOutputs, LinkId, NoticeLevel, PersistOp, PersistSeq};
 use crate::hlc::Hlc;
-use crate::limits::{MAX_BATCH, MAX_CLOCK_AHEAD, MAX_KEY, MAX_RECORD};
+use crate::limits::{MAX_BATCH, MAX_CLOCK_AHEAD, MAX_KEY, MAX_RECORD, WRITE_RATE};
 use crate::model::Asker;
 use crate::time::{Duration, Wall};
 use crate::wire::message::{Head, frame};
@@ -58,6 +58,11 @@ pub enum WriteError {
         /// True if ours is ahead.
         ahead: bool,
     },
+    /// More than this node may write; a client writes in a loop.
+    TooFast {
+        /// After which time another write is accepted.
+        wait: Duration,
+    },
     /// The node is leaving.
     Leaving,
 }
@@ -82,6 +87,14 @@ impl fmt::Display for WriteError {
                     by.as_secs()
                 )
             }
+            Self::TooFast { wait } => {
+                let (seconds, share) = (wait.as_secs() + 1, WRITE_RATE / 1_024);
+                write!(
+                    f,
+                    "this node was asked for more writes than the {share} KiB a second that one node may spread; try again in \
+                     {seconds} s, put several changes into one deploy, or stop what writes in a loop"
+                )
+            }
             Self::Leaving => f.write_str("this node is leaving the cluster; write to another node"),
         }
     }
@@ -104,9 +117,21 @@ impl Gossip {
     ) -> Result<(Hlc, PersistSeq), WriteError> {
         self.now = now.max(self.now);
         self.admissible(&writes)?;
+        self.in_pace(&writes, out)?;
         let writes = rehearsal::rewritten(self.config.wire, writes);
         let (hlc, records) = self.state.stage_desired(wall, asker, &writes);
         Ok((hlc, self.persist_own(records, Some(hlc), out)))
+    }
+
+    fn in_pace(&mut self, writes: &[(RecordId, Option<Vec<u8>>)], out: &mut GossipOutputs) -> Result<(), WriteError> {
+        let bytes = writes.iter().map(|(id, payload)| id.key.len() + payload.as_ref().map_or(0, Vec::len)).sum();
+        self.paces.write(self.now, writes.len(), bytes).map_err(|(wait, is_news)| {
+            let error = WriteError::TooFast { wait };
+            if is_news {
+                Self::notice(NoticeLevel::Warn, alloc::format!("a write was refused: {error}"), out);
+            }
+            error
+        })
     }
 
     fn admissible(&self, writes: &[(RecordId, Option<Vec<u8>>)]) -> Result<(), WriteError> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::NodeName;
 use crate::id::NodeId;
 use crate::time::Wall;
+use crate::wire::codec;
 
 /// A join token's public id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -57,6 +58,9 @@ pub struct Removal {
     pub by: NodeId,
     /// When.
     pub at: Wall,
+    /// The limited token by which it had been admitted: the removal voids the admission, and the use stays used.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "codec::tail")]
+    pub token: Option<TokenId>,
 }
 
 /// The value of a token's register. The secret itself is never replicated.
@@ -74,4 +78,7 @@ pub struct Token {
     pub created: Wall,
     /// Not good from then on.
     pub expires: Wall,
+    /// How many nodes it may admit; none means as many as there are.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "codec::tail")]
+    pub uses: Option<u32>,
 }

@@ -39,13 +39,21 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Queues a frame. When the queue is full, frames of the highest class go, this one included; a sync recovers them.
-    fn queue(&mut self, class: FrameClass, frame: Frame) {
+    /// Queues a frame. When the queue is full, frames of the highest class go, the newest first, this one included: steps of a
+    /// sync, then fresh records, and greetings and acknowledgements last. A later sync recovers them. What goes is counted.
+    fn queue(&mut self, class: FrameClass, frame: Frame, dropped: &mut [u64; 3]) {
         self.queued += frame.bytes().len();
         self.queues[class as usize].push_back(frame);
         while self.queued > MAX_LINK_QUEUE {
-            let Some(dropped) = self.queues.iter_mut().rev().find_map(VecDeque::pop_back) else { break };
-            self.queued -= dropped.bytes().len();
+            let full = CLASSES.into_iter().rev().find(|class| !self.queues[*class as usize].is_empty());
+            let Some(class) = full else { break };
+            let Some(frame) = self.queues[class as usize].pop_back() else { break };
+            self.queued -= frame.bytes().len();
+            dropped[class as usize] += 1;
+            if class == FrameClass::Sync {
+                // A full copy with a hole must not look complete: the peer gives it up, and asks for another.
+                self.copy = None;
+            }
         }
     }
 
@@ -88,6 +96,8 @@ pub(crate) struct Links {
     stirred: bool,
     /// A full copy may be under way.
     copying: bool,
+    /// Frames that full queues have cost, by class.
+    pub(crate) dropped: [u64; 3],
 }
 
 impl Links {
@@ -100,6 +110,7 @@ impl Links {
             dials: BTreeMap::new(),
             stirred: false,
             copying: false,
+            dropped: [0; 3],
         }
     }
 
@@ -205,7 +216,7 @@ impl Links {
     /// Queues a frame, if the link stands.
     pub(crate) fn queue(&mut self, id: LinkId, class: FrameClass, frame: Frame) {
         if let Some(link) = self.links.get_mut(&id) {
-            link.queue(class, frame);
+            link.queue(class, frame, &mut self.dropped);
             self.stirred = true;
         }
     }
@@ -369,6 +380,19 @@ mod tests {
         let link = links.get(LinkId(1)).expect("it stands");
         assert!(link.queued <= MAX_LINK_QUEUE);
         assert_eq!(link.queues[FrameClass::Control as usize].len(), 100);
+        let kept = link.queues[FrameClass::Sync as usize].len() as u64;
+        assert_eq!(links.dropped, [0, 0, 100 - kept], "and says so");
+    }
+
+    #[test]
+    fn a_copy_that_loses_a_part_is_given_up() {
+        let mut links = links(1);
+        links.up(Instant::ZERO, LinkId(1), NodeId([2; 16]), true);
+        links.start_copy(LinkId(1), Vec::new());
+        links.queue(LinkId(1), FrameClass::Sync, vec![0; 1_000].into());
+        assert!(links.any_copy());
+        links.queue(LinkId(1), FrameClass::Push, vec![0; MAX_LINK_QUEUE].into());
+        assert!(!links.any_copy(), "the rest must not be sent as if it were whole");
     }
 
     #[test]

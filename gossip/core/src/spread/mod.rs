@@ -6,5 +6,6 @@
 
 pub(crate) mod fresh;
 pub(crate) mod links;
+pub(crate) mod pace;
 pub(crate) mod riders;
 pub(crate) mod tree;

@@ -4,9 +4,10 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::marker::PhantomData;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::limits::MAX_FRAME;
 
@@ -38,6 +39,48 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 pub(super) fn encode_small<'a, T: Serialize>(value: &T, room: &'a mut [u8]) -> &'a [u8] {
     let used = bincode::serde::encode_into_slice(value, &mut *room, bincode::config::standard()).unwrap_or(0);
     room.get(..used).unwrap_or_default()
+}
+
+/// For a field that came later, the last of a record's payload: `deserialize_with` this, and `skip_serializing_if` none. Who
+/// does not use it writes the bytes of before; who knows the field reads both. What follows the fields of before and is no such
+/// field is an error, so that a limit which cannot be read is never taken for none.
+///
+/// # Errors
+/// As the deserializer's, where there is a value and it cannot be read.
+pub fn tail<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let mut began = false;
+    match deserializer.deserialize_option(Tail { began: &mut began, value: PhantomData }) {
+        // The bytes ended where the field would begin.
+        Err(_) if !began => Ok(None),
+        read => read,
+    }
+}
+
+struct Tail<'a, T> {
+    began: &'a mut bool,
+    value: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Tail<'_, T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value or none")
+    }
+
+    fn visit_none<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+        *self.began = true;
+        Ok(None)
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+        self.visit_none()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        *self.began = true;
+        T::deserialize(deserializer).map(Some)
+    }
 }
 
 /// The value that bytes express, all of them.

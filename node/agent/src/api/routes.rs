@@ -186,7 +186,7 @@ async fn new_token(context: &Arc<Context>, by: &Asker, body: TokenBody) -> Resul
     let token = JoinToken::generate(credentials.cluster, credentials.authority.fingerprint(), me, expires)
         .map_err(|e| problem(ProblemKind::Unavailable, e.to_string()))?;
     let secret_hash = token.secret_hash();
-    let kept = Token { id: token.id, secret_hash, issuer: me, label: body.label, created, expires };
+    let kept = Token { id: token.id, secret_hash, issuer: me, label: body.label, created, expires, uses: body.uses };
     match context.door.request(by.clone(), Request::CreateToken(kept)).await? {
         Reply::Written(_) => {
             let text = token.to_text();
@@ -349,12 +349,17 @@ fn refuse(problem: &Problem) -> Answer {
         ProblemKind::BadRequest => "bad-request",
         ProblemKind::NotFound => "not-found",
         ProblemKind::Denied => "denied",
+        ProblemKind::TooMany => "too-many",
         ProblemKind::Unavailable => "unavailable",
         ProblemKind::TimedOut => "timed-out",
     };
     let body = serde_json::to_vec(&ErrorBody { error, kind: kind.into(), remedy }).unwrap_or_default();
     let status = StatusCode::from_u16(status_of(problem.kind)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    document(status, body.into())
+    let mut answer = document(status, body.into());
+    if problem.kind == ProblemKind::TooMany {
+        answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+    }
+    answer
 }
 
 #[cfg(test)]
@@ -378,5 +383,9 @@ mod tests {
     fn an_error_says_what_and_what_to_do() {
         let refused = refuse(&problem(ProblemKind::NotFound, "there is no service x; dunlin services".into()));
         assert_eq!(refused.status(), StatusCode::NOT_FOUND);
+        assert!(refused.headers().get(header::RETRY_AFTER).is_none());
+        let refused = refuse(&problem(ProblemKind::TooMany, "too many writes; try again in 1 s".into()));
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(refused.headers().get(header::RETRY_AFTER).is_some());
     }
 }

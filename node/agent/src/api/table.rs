@@ -150,7 +150,7 @@ impl Route {
                 ("ack", "", false),
                 ("timeout_ms", "integer", false),
             ],
-            Self::NewToken => &[("label", "string", false), ("ttl_s", "integer", true)],
+            Self::NewToken => &[("label", "string", false), ("ttl_s", "integer", true), ("uses", "integer", false)],
             Self::List(_)
             | Self::Doctor
             | Self::Events
@@ -271,7 +271,7 @@ mod tests {
             (Route::Remove, fields(&RemoveBody { stack: String::new(), ack, timeout_ms })),
             (Route::Resolve, fields(&ResolveBody { what: String::new(), keep: String::new(), ack, timeout_ms })),
             (Route::RemoveNode, fields(&RemoveNodeBody { node: String::new(), compromised: false, ack, timeout_ms })),
-            (Route::NewToken, fields(&TokenBody { label: String::new(), ttl_s: 1 })),
+            (Route::NewToken, fields(&TokenBody { label: String::new(), ttl_s: 1, uses: None })),
         ];
         for (route, mut expected) in bodies {
             let mut named: Vec<String> =

@@ -160,6 +160,9 @@ pub struct TokenBody {
     pub label: String,
     /// After how many seconds it expires.
     pub ttl_s: u64,
+    /// How many nodes it may admit; none means as many as there are.
+    #[serde(default)]
+    pub uses: Option<u32>,
 }
 
 /// The answer to `POST /v1/tokens`: the only time that the token is shown.
@@ -238,6 +241,7 @@ pub const fn status_of(kind: ProblemKind) -> u16 {
         ProblemKind::BadRequest => 400,
         ProblemKind::NotFound => 404,
         ProblemKind::Denied => 403,
+        ProblemKind::TooMany => 429,
         ProblemKind::Unavailable => 503,
         ProblemKind::TimedOut => 504,
     }

@@ -15,14 +15,19 @@ use crate::render::table::Table;
 
 pub(super) fn run(client: &Client, args: &Token) -> Done {
     match args {
-        Token::Create { label, hours, json } => {
-            let body = TokenBody { label: label.clone(), ttl_s: u64::from(*hours) * 3_600 };
+        Token::Create { label, hours, uses, json } => {
+            let body = TokenBody { label: label.clone(), ttl_s: u64::from(*hours) * 3_600, uses: *uses };
             let token: NewToken = client.post("tokens", &body, Duration::from_secs(10))?;
             if *json {
                 render::json(&token)?;
             } else {
                 render::print_line(&token.token)?;
-                eprintln!("good for {hours} h; keep it secret. On the new host:\n  {}", token.join);
+                let nodes = match uses {
+                    None => String::new(),
+                    Some(1) => " and one node".to_owned(),
+                    Some(n) => format!(" and {n} nodes"),
+                };
+                eprintln!("good for {hours} h{nodes}; keep it secret. On the new host:\n  {}", token.join);
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -32,11 +37,13 @@ pub(super) fn run(client: &Client, args: &Token) -> Done {
                 render::json(&value)?;
                 return Ok(ExitCode::SUCCESS);
             }
-            let mut table = Table::new(&["ID", "LABEL", "ISSUER", "AGE", "EXPIRES"]);
+            let mut table = Table::new(&["ID", "LABEL", "ISSUER", "AGE", "EXPIRES", "USED"]);
             for row in value.as_array().into_iter().flatten() {
                 let [id, label, issuer] = ["id", "label", "issuer"].map(|key| text(row, key));
                 let expires = render::until(number(row, "expires_ms"), "expired");
-                table.row(vec![id, label, issuer, render::age(number(row, "created_ms")), expires]);
+                let used = number(row, "used");
+                let used = row["uses"].as_u64().map_or_else(|| used.to_string(), |uses| format!("{used} of {uses}"));
+                table.row(vec![id, label, issuer, render::age(number(row, "created_ms")), expires, used]);
             }
             table.print("no tokens; make one with: dunlin token create")?;
             Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ use dunlin_gossip::model::{Asker, NodeHeader};
 use dunlin_gossip::wire::WireVersion;
 
 use super::{DriverEvent, Request, RequestId};
+use crate::skip::AtHand;
 
 /// What a node is told once, at its start.
 #[derive(Clone, Debug)]
@@ -23,6 +24,10 @@ pub struct NodeConfig {
     pub timing: Timing,
     /// Dynamic ports are taken from here.
     pub port_range: core::ops::RangeInclusive<u16>,
+    /// Hashes of records over which this node has panicked: their meaning is left out.
+    pub skip: alloc::collections::BTreeSet<u64>,
+    /// Where the node notes which record it acts on, for the shell to see after a panic.
+    pub at_hand: AtHand,
 }
 
 /// One input. After each, drain the outputs, then sleep until `next_deadline`.

@@ -84,6 +84,8 @@ pub enum Request {
         id: TokenId,
         /// SHA-256 of the secret that was shown.
         secret_hash: [u8; 32],
+        /// Whom it would admit: who was admitted by it already, and asks again since the answer was lost, uses nothing up.
+        node: NodeId,
     },
     /// Admit a node whose token was checked and whose certificate the shell has issued.
     Admit(RosterEntry),
@@ -161,6 +163,8 @@ pub enum ProblemKind {
     NotFound,
     /// Not allowed (a bad or expired token).
     Denied,
+    /// As much as may be was done already (a token's uses, a node's writes).
+    TooMany,
     /// The node cannot do it now (its disk failed, its clock is off).
     Unavailable,
     /// The time given passed.

@@ -14,6 +14,7 @@ pub mod rank;
 mod room;
 mod terms;
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::cmp::{Ordering, Reverse};
 
@@ -81,6 +82,33 @@ pub fn position(me: NodeId, waiting: &Waiting<'_>, scene: Scene<'_>) -> Option<u
 pub fn plan(me: NodeId, waiting: &[Waiting<'_>], scene: Scene<'_>, old: impl Fn(usize) -> bool) -> Vec<Option<usize>> {
     let (mut ground, me) = (Ground::new(scene), index_of(me, scene.nodes));
     waiting.iter().enumerate().map(|(index, w)| position_with(me, w, old(index), &mut ground)).collect()
+}
+
+/// As [`plan`], where some nodes shall get nothing as long as it fits anywhere else.
+#[must_use]
+pub fn plan_without(
+    me: NodeId,
+    waiting: &[Waiting<'_>],
+    scene: Scene<'_>,
+    held: &BTreeSet<NodeId>,
+    old: impl Fn(usize) -> bool,
+) -> Vec<Option<usize>> {
+    let free: Vec<Candidate<'_>> = scene.nodes.iter().filter(|c| !held.contains(&c.node)).copied().collect();
+    if free.len() == scene.nodes.len() {
+        return plan(me, waiting, scene, old);
+    }
+    let rested = Scene { nodes: &free, mix: scene.mix };
+    let mut positions = plan(me, waiting, rested, &old);
+    let homeless = heads(waiting, rested).into_iter().enumerate().filter(|(_, head)| head.is_none());
+    let homeless: Vec<usize> = homeless.map(|(index, _)| index).collect();
+    let rest: Vec<Waiting<'_>> = homeless.iter().filter_map(|index| waiting.get(*index).copied()).collect();
+    let is_old = |at: usize| homeless.get(at).is_some_and(|index| old(*index));
+    for (index, position) in homeless.iter().zip(plan(me, &rest, scene, is_old)) {
+        if let Some(slot) = positions.get_mut(*index) {
+            *slot = position;
+        }
+    }
+    positions
 }
 
 fn index_of(me: NodeId, nodes: &[Candidate<'_>]) -> Option<usize> {

@@ -21,7 +21,7 @@ use dunlin_gossip::model::{
     Workload,
 };
 use dunlin_gossip::time::{Instant, Wall};
-use dunlin_gossip::wire::RecordId;
+use dunlin_gossip::wire::{Kind, RecordId};
 
 pub use conflicts::{ConflictRow, FieldRow, VersionRow, conflict_named, conflicts};
 pub use rows::{AllocationRow, MemberCounts, NodeRow, ServiceRow, StackRow, StatusRow, TokenRow};
@@ -202,7 +202,20 @@ pub fn status(node: &Node, _now: Instant, wall: Wall) -> StatusRow {
         clock: gossip.state().clock().0,
         wall_ms: wall.0,
         failed: node.failed,
+        left_out: node.view().left_out().map(register_text).collect(),
         counts: node.counts(),
+    }
+}
+
+/// A register as people see it.
+pub(crate) fn register_text(id: &RecordId) -> String {
+    match id.kind {
+        Kind::STACK | Kind::SERVICE => {
+            let word = if id.kind == Kind::STACK { "stack" } else { "service" };
+            alloc::format!("{word} {}", String::from_utf8_lossy(&id.key))
+        }
+        Kind::TOKEN => alloc::format!("token {}", dunlin_gossip::id::hex(&id.key)),
+        _ => alloc::format!("{id:?}"),
     }
 }
 
@@ -217,6 +230,8 @@ pub fn tokens(node: &Node) -> Vec<TokenRow> {
             issuer: node_name(node, token.issuer),
             created_ms: token.created.0,
             expires_ms: token.expires.0,
+            used: node.token_users(token.id).len(),
+            uses: token.uses,
         })
         .collect()
 }

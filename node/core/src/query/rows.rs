@@ -144,6 +144,8 @@ pub struct StatusRow {
     pub wall_ms: u64,
     /// True once the disk failed: nothing is accepted any more.
     pub failed: bool,
+    /// What is left out here, since a handler panicked over it: `service shop/web`.
+    pub left_out: Vec<String>,
     /// What this boot has put out.
     pub counts: Counts,
 }
@@ -161,6 +163,10 @@ pub struct TokenRow {
     pub created_ms: u64,
     /// When it ends.
     pub expires_ms: u64,
+    /// How many nodes it has admitted, as far as the answering node knows; removed ones included.
+    pub used: usize,
+    /// How many it may admit; none means as many as there are.
+    pub uses: Option<u32>,
 }
 
 /// A stack.

@@ -15,7 +15,7 @@ use dunlin_gossip::time::{Duration, Instant, Wall};
 use dunlin_gossip::wire::{Class, Kind, Record, RecordId, codec};
 
 use super::{InForce, RefusalView, Register, View};
-use crate::claim;
+use crate::{claim, skip};
 
 /// Stamps remembered for readers of their own writes.
 const MAX_STAMPS: usize = 4_096;
@@ -51,6 +51,8 @@ pub(crate) enum Change {
     Token(TokenId),
     /// The record's meaning could not be read.
     Unreadable,
+    /// The record's meaning is left out.
+    LeftOut,
 }
 
 /// The revision of a specification: the hash of its bytes as its author wrote them, which follow the mode. Fields that this
@@ -95,6 +97,10 @@ impl View {
             let newest = state.siblings(id).iter().map(Record::hlc).max();
             self.stamp(newest);
         }
+        if self.skip.leaves_out(id, state.siblings(id)) {
+            return Change::LeftOut;
+        }
+        self.at_hand.take(record.map_or(0, Record::hash));
         let change = match (id.class, id.kind) {
             (Class::ManyWriters, Kind::SERVICE) => self.apply_service(state, id, record),
             (Class::ManyWriters, Kind::STACK) => self.apply_stack(state, id),
@@ -122,12 +128,13 @@ impl View {
         let register = match record {
             Some(record) => {
                 let Some(service) = record.read_as::<Service>() else { return Change::Unreadable };
+                skip::taste(&service, "read");
                 let revision = revision(record, &service);
-                Register { hlc: record.hlc(), value: Some(Arc::new(service)), revision }
+                Register { hlc: record.hlc(), value: Some(Arc::new(service)), revision, record: record.hash() }
             }
             None => {
                 let newest = state.siblings(id).iter().map(Record::hlc).max().unwrap_or_default();
-                Register { hlc: newest, value: None, revision: RevisionId(0) }
+                Register { hlc: newest, value: None, revision: RevisionId(0), record: 0 }
             }
         };
         let stack = key.stack.clone();
@@ -172,8 +179,9 @@ impl View {
         let mut wanted: Vec<(ServiceKey, InForce)> = Vec::new();
         for service in manifest.services.keys() {
             let key = ServiceKey { stack: stack.clone(), service: service.clone() };
-            if let Some(Register { hlc, value: Some(value), revision }) = self.registers.get(&key) {
-                wanted.push((key, InForce { service: value.clone(), revision: *revision, hlc: *hlc }));
+            if let Some(Register { hlc, value: Some(value), revision, record }) = self.registers.get(&key) {
+                let force = InForce { service: value.clone(), revision: *revision, hlc: *hlc, record: *record };
+                wanted.push((key, force));
             }
         }
         let mut changes = Vec::new();

@@ -21,13 +21,15 @@ use dunlin_gossip::model::{
 };
 use dunlin_gossip::paged::Paged;
 use dunlin_gossip::time::Instant;
-use dunlin_gossip::wire::codec;
+use dunlin_gossip::wire::{RecordId, codec};
 
 pub use node::{NodeView, held, offered};
 
 pub(crate) use apply::{Change, ServiceChange, manifests};
 
+use crate::face::NodeConfig;
 use crate::place::{Candidate, Mix, rank};
+use crate::skip::{AtHand, Skip};
 
 /// A service as it should be now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +40,8 @@ pub struct InForce {
     pub revision: RevisionId,
     /// The stamp of the record.
     pub hlc: Hlc,
+    /// The record's hash.
+    pub record: u64,
 }
 
 /// A refusal, with its end on our own clock.
@@ -56,6 +60,7 @@ struct Register {
     hlc: Hlc,
     value: Option<Arc<Service>>,
     revision: RevisionId,
+    record: u64,
 }
 
 /// An allocation of a replica: whose, and what it is.
@@ -76,6 +81,8 @@ pub struct View {
     refusals: BTreeMap<ReplicaKey, BTreeMap<NodeId, RefusalView>>,
     tokens: BTreeMap<TokenId, Token>,
     stamps: BTreeSet<Hlc>,
+    pub(crate) skip: Skip,
+    at_hand: AtHand,
 }
 
 impl View {
@@ -86,7 +93,7 @@ impl View {
     }
 
     /// A world without anybody.
-    pub(crate) const fn empty(me: NodeId) -> Self {
+    pub(crate) fn empty(me: NodeId) -> Self {
         Self {
             me,
             grace: true,
@@ -98,7 +105,14 @@ impl View {
             refusals: BTreeMap::new(),
             tokens: BTreeMap::new(),
             stamps: BTreeSet::new(),
+            skip: Skip::default(),
+            at_hand: AtHand::default(),
         }
+    }
+
+    /// The same, leaving records out, and telling its shell which one is at hand.
+    pub(crate) fn guarded(self, config: &NodeConfig) -> Self {
+        Self { skip: Skip::new(config.skip.clone()), at_hand: config.at_hand.clone(), ..self }
     }
 
     /// The same world as another node sees it at its boot: what it claims itself it does not take from records.
@@ -302,10 +316,21 @@ impl View {
             None => drop(self.services.remove(key)),
             Some(service) => {
                 let revision = RevisionId(hash64(&codec::encode(&service.spec)));
-                let force = InForce { service: Arc::new(service), revision, hlc: Hlc::default() };
+                let force = InForce { service: Arc::new(service), revision, hlc: Hlc::default(), record: 0 };
                 self.services.insert(key.clone(), force);
             }
         }
+    }
+
+    /// True if all that was deployed of a stack is understood here. What is not must not stop what runs.
+    #[must_use]
+    pub fn understands(&self, stack: &StackName) -> bool {
+        self.is_whole(stack) && !self.skip.registers.contains(&RecordId::stack(stack))
+    }
+
+    /// Registers whose meaning is left out here, since a handler panicked over it.
+    pub fn left_out(&self) -> impl Iterator<Item = &RecordId> {
+        self.skip.registers.iter()
     }
 
     /// Remembers what membership says of a node; true if that is new.

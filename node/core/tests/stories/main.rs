@@ -5,6 +5,7 @@ mod asking;
 mod conflicts;
 mod flock;
 mod removal;
+mod tokens;
 mod versions;
 
 use dunlin_core::face::{Ack, Exit, Input, ProblemKind, Reply, Request};
@@ -538,6 +539,7 @@ fn a_token_is_good_until_it_ends_or_is_removed() {
         label: "test".to_string(),
         created: Wall(0),
         expires: Wall(expires),
+        uses: None,
     };
     let now = flock.wall().0;
     // The last one ended more than a day ago: nobody keeps it.
@@ -546,7 +548,8 @@ fn a_token_is_good_until_it_ends_or_is_removed() {
         written(&flock.reply(id));
     }
     let mut check = |n: u64, secret: u8| {
-        let id = flock.request(1, Request::CheckToken { id: TokenId(n), secret_hash: [secret; 32] });
+        let id =
+            flock.request(1, Request::CheckToken { id: TokenId(n), secret_hash: [secret; 32], node: flock::id(9) });
         flock.reply(id)
     };
     assert_eq!(check(1, 7), Reply::TokenGood);
@@ -557,7 +560,7 @@ fn a_token_is_good_until_it_ends_or_is_removed() {
     }
     let id = flock.request(1, Request::RemoveToken(TokenId(1)));
     written(&flock.reply(id));
-    let id = flock.request(1, Request::CheckToken { id: TokenId(1), secret_hash: [7; 32] });
+    let id = flock.request(1, Request::CheckToken { id: TokenId(1), secret_hash: [7; 32], node: flock::id(9) });
     assert_eq!(refused(&flock.reply(id)).0, ProblemKind::Denied);
 }
 

@@ -74,7 +74,7 @@ fn header(adopted: &[u64], grown: bool) -> Vec<u8> {
 
 fn removal(rng: &mut Rng, about: NodeId) -> Vec<u8> {
     let kind = if rng.below(2) == 0 { RemovalKind::Left } else { RemovalKind::Revoked };
-    let mut bytes = codec::encode(&Removal { node: about, by: node(0), at: Wall(BEGIN), kind });
+    let mut bytes = codec::encode(&Removal { node: about, by: node(0), at: Wall(BEGIN), kind, token: None });
     if rng.below(3) == 0 {
         bytes.extend_from_slice(&[1, 42]);
     }

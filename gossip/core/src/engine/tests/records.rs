@@ -9,6 +9,10 @@ fn a_newcomer_copies_everything_before_it_counts_as_synced() {
     world.run(Duration::from_secs(11));
     for n in 0..900 {
         world.put(1, &alloc::format!("s{n}"), &vec![7; 300]);
+        // More than that is refused.
+        if n % 25 == 24 {
+            world.run(Duration::from_secs(1));
+        }
     }
     world.run(Duration::from_secs(1));
     world.boot(2);

@@ -6,7 +6,7 @@ use crate::model::{AllocId, Asker, Removal, RemovalKind};
 
 fn revoke(world: &mut World, by: u8, who: u8) {
     world.act(by, |gossip, now, wall, out| {
-        let removal = Removal { node: node(who), kind: RemovalKind::Revoked, by: node(by), at: wall };
+        let removal = Removal { node: node(who), kind: RemovalKind::Revoked, by: node(by), at: wall, token: None };
         gossip.state_fact(now, wall, RecordId::removal(node(who)), codec::encode(&removal), out);
     });
 }
@@ -83,7 +83,7 @@ fn only_a_member_can_tell_a_node_that_it_was_removed() {
 fn facts_told_outside_a_link_are_taken_and_nothing_else_is() {
     let mut world = World::running(2, 24);
     let stamp = crate::wire::Stamp::Fact { author: Actor { node: node(1), generation: Generation(1) } };
-    let removal = Removal { node: node(7), kind: RemovalKind::Revoked, by: node(1), at: Wall(EPOCH) };
+    let removal = Removal { node: node(7), kind: RemovalKind::Revoked, by: node(1), at: Wall(EPOCH), token: None };
     let hlc = Hlc::from_wall(Wall(EPOCH));
     let fact = Record::write(RecordId::removal(node(7)), stamp.clone(), hlc, Some(&codec::encode(&removal)));
     let other = RecordId::new(Class::GrowOnly, Kind(900), b"x");

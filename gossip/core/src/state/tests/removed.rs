@@ -4,7 +4,7 @@ use super::*;
 use crate::model::{Removal, RemovalKind};
 
 fn removal(author: u8, kind: RemovalKind, at: u64) -> Record {
-    let payload = codec::encode(&Removal { node: node(3), kind, by: node(author), at: Wall(at) });
+    let payload = codec::encode(&Removal { node: node(3), kind, by: node(author), at: Wall(at), token: None });
     Record::write(RecordId::removal(node(3)), Stamp::Fact { author: actor(author, 1) }, Hlc(at), Some(&payload))
 }
 

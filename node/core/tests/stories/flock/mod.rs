@@ -12,6 +12,7 @@ use dunlin_core::face::{
     Request, RequestId, StartFailure, StartSpec,
 };
 use dunlin_core::query::{self, AllocationRow};
+use dunlin_core::skip::AtHand;
 use dunlin_gossip::face::{Boot, GossipEvent, GossipInput, GossipOutput, INITIAL_CREDIT, LinkId, PersistOp, REMOVED};
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::{Actor, ClusterId, Generation, NodeId};
@@ -206,6 +207,8 @@ impl Flock {
             wire: host.wire,
             timing: dunlin_gossip::engine::Timing::default(),
             port_range: 20_000..=20_099,
+            skip: BTreeSet::new(),
+            at_hand: AtHand::default(),
         };
         let mut out = Outputs::default();
         host.node = Some(Node::new(config, boot, Seed(n as u64), now, wall, &mut out));
