@@ -62,6 +62,7 @@ fn header(adopted: &[u64], grown: bool) -> Vec<u8> {
             version: "1".into(),
             certificate: Default::default(),
             adopted: adopted.iter().map(|id| AllocId(*id)).collect(),
+            supply: Default::default(),
         };
         codec::encode(&header)
     });
