@@ -316,7 +316,8 @@ fn versions() {
         &Record::write(rehearsal::of_node(NODE), sequence.clone(), Hlc(5), Some(&rehearsal::value(9))),
         "0101fb017f101111111111111111111111111111111101fd0100000090010000fb2c0105010b0972656865617273616c09",
     );
-    let removal = Removal { node: NODE, kind: RemovalKind::Revoked, by: NODE, at: Wall(7), token: None };
+    // Who appends a field writes all that were appended before it, or its bytes would be taken for theirs.
+    let removal = Removal { node: NODE, kind: RemovalKind::Revoked, by: NODE, at: Wall(7), token: Some(TokenId(7)) };
     let mut grown = codec::encode(&removal);
     grown.extend_from_slice(&[1, 42]);
     let fact = Record::write(RecordId::removal(NODE), Stamp::Fact { author: ACTOR }, Hlc(5), Some(&grown));

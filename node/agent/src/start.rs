@@ -113,6 +113,12 @@ enum Ended {
     },
 }
 
+impl Ended {
+    fn poisoned((record, why): (u64, String)) -> Self {
+        Self::Poisoned { record, why }
+    }
+}
+
 /// Records that one process leaves out at most: a fault that is none of a record's would otherwise go on for ever.
 const MAX_LEFT_OUT: usize = 64;
 
@@ -196,8 +202,7 @@ async fn agent(
         Err(panic) => {
             net.close().await;
             names.stop().await;
-            let (record, why) = poison(&guard.at_hand, panic);
-            return Ok(Ended::Poisoned { record, why });
+            return Ok(Ended::poisoned(poison(&guard.at_hand, panic)));
         }
     };
     // Before anything is sent: peers who hear of a newer boot would make the other agent believe that its disk is old.

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use dunlin_gossip::face::PersistOp;
 use dunlin_gossip::id::{Actor, Generation, NodeId};
 use dunlin_gossip::model::{
-    AllocId, Asker, NodeHeader, NodeName, Platform, Removal, RemovalKind, Resources, ServiceKey, ServiceName, StackName,
+    AllocId, Asker, NodeHeader, NodeName, Platform, Removal, RemovalKind, Resources, ServiceKey, ServiceName,
+    StackName, TokenId,
 };
 use dunlin_gossip::rng::{Rng, Seed};
 use dunlin_gossip::state::walk::{self, Walk};
@@ -75,8 +76,11 @@ fn header(adopted: &[u64], grown: bool) -> Vec<u8> {
 
 fn removal(rng: &mut Rng, about: NodeId) -> Vec<u8> {
     let kind = if rng.below(2) == 0 { RemovalKind::Left } else { RemovalKind::Revoked };
-    let mut bytes = codec::encode(&Removal { node: about, by: node(0), at: Wall(BEGIN), kind, token: None });
-    if rng.below(3) == 0 {
+    let grown = rng.below(3) == 0;
+    // Who appends a field writes all that were appended before it.
+    let token = grown.then_some(TokenId(7));
+    let mut bytes = codec::encode(&Removal { node: about, by: node(0), at: Wall(BEGIN), kind, token });
+    if grown {
         bytes.extend_from_slice(&[1, 42]);
     }
     bytes
