@@ -17,12 +17,9 @@ pub use crate::watch::Watch;
 use crate::queue::SECOND;
 use crate::recording::Recording;
 use crate::report;
-use crate::scenario::{Recorded, Scenario, names, parse, parse_with, text};
+use crate::scenario::{MAX_HOSTS, Recorded, Scenario, names, parse, parse_with, text};
 use crate::swarm;
 use crate::world::World;
-
-/// The most hosts that a world may have.
-const MAX_HOSTS: u32 = 10_000;
 
 /// The scenario that every seed draws anew.
 const SWARM: &str = "swarm";

@@ -7,6 +7,7 @@ use dunlin_gossip::limits::SEAL_OVERHEAD;
 use dunlin_gossip::model::ServiceKey;
 use dunlin_names::NameChange;
 
+use crate::chronicle::{Kind, Message};
 use crate::event::Event;
 use crate::inside;
 use crate::invariant::{p2_disk_first, p2_unknown_kinds, p8_honest_names};
@@ -47,7 +48,7 @@ impl World {
     fn perform_gossip(&mut self, no: HostNo, output: GossipOutput) {
         match output {
             GossipOutput::Packet { to, bytes } => self.send_packet(no, to, bytes),
-            GossipOutput::Frame { link, frame, class: _ } => self.send_frame(no, link.0, frame),
+            GossipOutput::Frame { link, frame, class } => self.send_frame(no, link.0, frame, Kind::of(class)),
             GossipOutput::Dial { peer } => self.dial(no, peer),
             GossipOutput::Hangup { link, reason } => self.hang_up(no, link.0, reason),
             GossipOutput::Persist { seq, ops } => {
@@ -91,6 +92,7 @@ impl World {
                 | GossipEvent::Member { .. }
                 | GossipEvent::Durable { .. }
                 | GossipEvent::Stored { .. }
+                | GossipEvent::Word { .. }
                 | GossipEvent::Synced { .. }
                 | GossipEvent::Peer(_)
                 | GossipEvent::Notice(_),
@@ -109,7 +111,7 @@ impl World {
         if hangs {
             self.faults.bite("hang-drivers");
         }
-        let effects = host.processes.command(command, self.now + wait, &mut host.rng);
+        let effects = host.processes.command(command, self.now + wait, host.clock, &mut host.rng);
         self.effects(no, wait, effects);
     }
 
@@ -128,7 +130,8 @@ impl World {
         }
     }
 
-    fn sent(&mut self, no: HostNo, bytes: u64) {
+    fn sent(&mut self, no: HostNo, bytes: u64, kind: Kind) {
+        self.chronicle.iter_mut().for_each(|chronicle| chronicle.sent(kind, bytes));
         let host = &mut self.hosts[no as usize];
         host.bytes_sent += bytes;
         host.messages_sent += 1;
@@ -137,7 +140,7 @@ impl World {
     fn send_packet(&mut self, from: HostNo, to: NodeId, bytes: Vec<u8>) {
         let Some(to) = self.by_id.get(&to).copied() else { return };
         let size = (bytes.len() + SEAL_OVERHEAD) as u64 + DATAGRAM_HEADERS;
-        self.sent(from, size);
+        self.sent(from, size, Kind::Probes);
         let leaves = self.now + self.lag;
         if self.net.is_walled(from, to) {
             let after = 2 * self.net.latency(from, to);
@@ -146,6 +149,10 @@ impl World {
         }
         let lives = self.lives(from, to);
         let [first, second] = self.net.packet(leaves, from, to, size);
+        self.chronicle.iter_mut().for_each(|chronicle| {
+            let arrives = first.or(second).map(|after| leaves + after);
+            chronicle.message(Message { from, to, sent: leaves, arrives, kind: Kind::Probes });
+        });
         if let Some(after) = second {
             self.queue.push(leaves + after, Event::Packet { from, to, lives, bytes: bytes.clone() });
         }
@@ -219,9 +226,9 @@ impl World {
         self.feed(from, Input::Gossip(GossipInput::LinkUp { link, peer: dialled, inbound: false }));
     }
 
-    fn send_frame(&mut self, from: HostNo, number: u64, frame: Frame) {
+    fn send_frame(&mut self, from: HostNo, number: u64, frame: Frame, kind: Kind) {
         let size = frame.bytes().len() as u64 + FRAME_OVERHEAD;
-        self.sent(from, size);
+        self.sent(from, size, kind);
         let Some(to) = self.net.links.get(&number).map(|link| link.ends[1 - link.end_of(from)]) else { return };
         let leaves = self.now + self.lag;
         let delay = self.net.frame(leaves, from, to, size);
@@ -229,6 +236,9 @@ impl World {
         let end = link.end_of(to);
         let at = (leaves + delay).max(link.last[end]);
         link.last[end] = at;
+        self.chronicle.iter_mut().for_each(|chronicle| {
+            chronicle.message(Message { from, to, sent: leaves, arrives: Some(at), kind });
+        });
         self.queue.push(at, Event::Frame { link: number, to, frame });
     }
 
@@ -371,16 +381,23 @@ impl World {
     }
 
     fn answers_changed(&mut self, no: HostNo, service: &ServiceKey) {
-        let Self { truth, hosts, now, .. } = self;
+        let Self { truth, hosts, now, chronicle, .. } = self;
         let answers = hosts[no as usize].names.of(service);
         let ids = |host: HostNo| hosts[host as usize].id;
-        truth.names_changed(*now, no, service, |slot, host| {
-            answers.is_some_and(|set| set.contains_key(&(slot, ids(host))))
-        });
+        let has = |slot, host| answers.is_some_and(|set| set.contains_key(&(slot, ids(host))));
+        truth.names_changed(*now, no, service, has);
+        if let Some(chronicle) = chronicle {
+            let all = hosts.iter().filter(|host| host.is_up()).count();
+            chronicle.named(*now, no, service, all, has);
+        }
     }
 
     /// A core says that it has changed its mind about a member: right, or wrong?
     fn core_event(&mut self, no: HostNo, event: &CoreEvent) {
+        if let Some(chronicle) = &mut self.chronicle {
+            let about = event.node.and_then(|node| self.by_id.get(&node).copied());
+            chronicle.event(self.now, no, about, event);
+        }
         let (EventKind::Member, Some(about)) = (event.kind, event.node) else { return };
         let Some(about) = self.by_id.get(&about).copied() else { return };
         let host = &self.hosts[no as usize];
@@ -390,6 +407,8 @@ impl World {
         }
         if self.is_healthy(about, RECOVERY) && self.is_healthy(no, 0) && self.checks.is_calm(self.now) {
             self.truth.figures.false_positives += 1;
+            let now = self.now;
+            self.chronicle.iter_mut().for_each(|chronicle| chronicle.accused(now, no, about));
         }
         if let Some(after) = self.faults.detected(no, about, self.now) {
             self.truth.figures.detect.add(self.now, after);

@@ -107,6 +107,7 @@ fn told(event: &DriverEvent) -> u64 {
         DriverEvent::StartFailed { alloc, attempt, .. } => mix(alloc.0, u64::from(*attempt) + 1_000),
         DriverEvent::Exited { alloc, attempt, .. } => mix(alloc.0, u64::from(*attempt) + 2_000),
         DriverEvent::Probed { alloc, token, .. } => mix(alloc.0, *token),
+        DriverEvent::Used { alloc, used } => mix(alloc.0, mix(used.cpu_milli, used.memory_bytes)),
         DriverEvent::Adopted(list) => list.len() as u64,
         DriverEvent::Drivers(list) => list.len() as u64,
     }

@@ -9,7 +9,7 @@ use dunlin_core::{Counts, Node};
 use dunlin_gossip::engine::Timing;
 use dunlin_gossip::hash::mix;
 use dunlin_gossip::id::{ClusterId, NodeId};
-use dunlin_gossip::model::{DriverKind, NodeHeader, NodeName, Platform, Resources, RosterEntry};
+use dunlin_gossip::model::{DriverKind, NodeHeader, NodeName, Platform, Resources, RosterEntry, Supply, Tail};
 use dunlin_gossip::rng::{Rng, Seed};
 use dunlin_gossip::time::Wall;
 use dunlin_gossip::wire::WireVersion;
@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::net::HostNo;
 use crate::queue::{Nanos, SECOND};
+use crate::scenario::{NodeLine, Scenario};
 use crate::workload::Processes;
 
 /// Each end of a link sends one datagram in this time while nothing else goes over it. Measured on two idle agents: 0.47 a
@@ -35,8 +36,15 @@ pub(crate) struct Host {
     pub(crate) name: NodeName,
     pub(crate) address: IpAddr,
     pub(crate) capacity: Resources,
+    /// What the scenario says of it besides, if it lists its hosts.
+    pub(crate) labels: BTreeMap<String, String>,
+    supply: Tail<Supply>,
+    /// What it was called at first, if it has a name of its own.
+    own_name: Option<NodeName>,
     pub(crate) clock: Clock,
     pub(crate) timing: Timing,
+    /// Replicas a minute that it takes for its share.
+    pub(crate) rebalance: u32,
     /// The version of the wire that its agent speaks.
     pub(crate) wire: WireVersion,
     pub(crate) disk: Disk,
@@ -87,17 +95,24 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(no: HostNo, seed: Seed, capacity: Resources, clock: Clock, timing: Timing) -> Self {
+    pub(crate) fn new(no: HostNo, seed: Seed, scenario: &Scenario, clock: Clock) -> Self {
         let own = seed.split("host").nth(u64::from(no));
         let [_, a, b, c] = (no + 1).to_be_bytes();
+        let listed = scenario.node(no);
+        let own_name = listed.filter(|(_, is_first)| *is_first).and_then(|(line, _)| line.name.clone());
+        let line = listed.map(|(line, _)| line);
         Self {
             no,
             id: node_id(own),
-            name: node_name(no, 0),
+            name: node_name(no, 0, own_name.as_ref()),
             address: IpAddr::V4(Ipv4Addr::new(10, a, b, c)),
-            capacity,
+            capacity: line.map_or(scenario.capacity, |line| line.capacity),
+            labels: line.map_or_else(BTreeMap::new, |line| line.labels_in(scenario.zone_of(no))),
+            supply: line.map(NodeLine::supply).unwrap_or_default(),
+            own_name,
             clock,
-            timing,
+            timing: scenario.timing(),
+            rebalance: scenario.rebalance,
             wire: WireVersion::CURRENT,
             disk: Disk::default(),
             processes: Processes::default(),
@@ -147,7 +162,7 @@ impl Host {
     pub(crate) fn set_up_anew(&mut self, seed: Seed) {
         self.lives += 1;
         self.id = node_id(seed.split("host").nth(u64::from(self.no)).nth(u64::from(self.lives)));
-        self.name = node_name(self.no, self.lives);
+        self.name = node_name(self.no, self.lives, self.own_name.as_ref());
         self.disk = Disk::default();
         self.is_admitted = false;
     }
@@ -170,18 +185,19 @@ impl Host {
                 name: self.name.clone(),
                 addresses: vec![SocketAddr::new(self.address, 7400)],
                 service_address: self.address,
-                labels: BTreeMap::new(),
+                labels: self.labels.clone(),
                 allocatable: self.capacity,
                 drivers: vec![DriverKind::Exec],
                 platform: Platform { os: "linux".to_owned(), arch: "amd64".to_owned() },
                 version: format!("0.{}.0", self.wire.0),
                 certificate: Default::default(),
                 adopted: Vec::new(),
-                supply: Default::default(),
+                supply: self.supply.clone(),
             },
             wire: self.wire,
             timing: self.timing,
             port_range: 20_000..=29_999,
+            rebalance: self.rebalance,
             skip: self.skip.clone(),
             at_hand: self.at_hand.clone(),
         }
@@ -210,8 +226,11 @@ fn node_id(own: Seed) -> NodeId {
     NodeId(id)
 }
 
-fn node_name(no: HostNo, lives: u32) -> NodeName {
-    let name = if lives == 0 { format!("n{no}") } else { format!("n{no}-{lives}") };
-    // A letter, digits and perhaps a dash between digits are always a name.
-    NodeName::new(&name).unwrap_or_else(|e| unreachable!("{name} is a name: {e}"))
+/// What the operator calls a host in one of its lives.
+fn node_name(no: HostNo, lives: u32, own: Option<&NodeName>) -> NodeName {
+    let first = own.map_or_else(|| format!("n{no}"), ToString::to_string);
+    let name = if lives == 0 { first } else { format!("{first}-{lives}") };
+    // A letter, digits and perhaps a dash between digits are always a name; a long one of its own may leave no room for more.
+    let plain = || NodeName::new(&format!("n{no}-{lives}")).unwrap_or_else(|e| unreachable!("a number is a name: {e}"));
+    NodeName::new(&name).unwrap_or_else(|_| plain())
 }

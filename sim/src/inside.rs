@@ -3,15 +3,32 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use dunlin_core::Node;
+use dunlin_core::place::{Ground, Scene, Waiting};
+use dunlin_core::{Node, query};
 use dunlin_gossip::face::MemberState;
 use dunlin_gossip::id::{Actor, NodeId};
-use dunlin_gossip::model::{Mode, ReplicaKey, Service, ServiceKey, Slot};
+use dunlin_gossip::model::{Mode, ReplicaKey, Resources, Service, ServiceKey, ServiceSpec, Slot, VoterList};
+use dunlin_gossip::time::Wall;
 use dunlin_gossip::wire::{Record, RecordId};
 
 /// The hash of its replicated state, tombstones left out.
 pub(crate) fn state_hash(node: &Node) -> u64 {
     node.gossip().state().root()
+}
+
+/// What it holds a node's claims to reserve.
+pub(crate) fn reserved(node: &Node, of: NodeId) -> Resources {
+    node.view().nodes().get(&of).map(|known| known.reserved.base).unwrap_or_default()
+}
+
+/// What it says of a replica, in words.
+pub(crate) fn opinion(node: &Node, replica: &ReplicaKey) -> String {
+    let rows = query::allocations(node).into_iter().filter(|row| row.replica == replica.to_string());
+    let row = |row: query::AllocationRow| {
+        format!("{} {} at {} on {} {}", row.id, row.phase, row.revision, row.node, row.detail)
+    };
+    let said: Vec<String> = rows.map(row).collect();
+    if said.is_empty() { "nothing".to_owned() } else { said.join(", ") }
 }
 
 /// What it holds of a member.
@@ -56,6 +73,31 @@ pub(crate) fn remains(node: &Node, exists: impl Fn(NodeId) -> bool) -> u64 {
     state.records().filter(is_left).count() as u64
 }
 
+/// True if it holds that nothing new comes to a node.
+pub(crate) fn is_cordoned(node: &Node, about: NodeId) -> bool {
+    node.view().orders_of(about).cordoned
+}
+
+/// True if it holds that what a node runs goes elsewhere.
+pub(crate) fn is_drained(node: &Node, about: NodeId) -> bool {
+    node.view().is_drained(about)
+}
+
+/// True if it holds that of any node.
+pub(crate) fn has_drained(node: &Node) -> bool {
+    !node.view().drained().is_empty()
+}
+
+/// When what is left on a drained node stops, by that node's clock.
+pub(crate) fn drained_until(node: &Node, about: NodeId) -> Option<Wall> {
+    node.view().orders_of(about).drain.and_then(|drain| drain.until())
+}
+
+/// The voters, as it knows them.
+pub(crate) fn voters(node: &Node) -> &VoterList {
+    node.voters()
+}
+
 /// Who it is in this boot, as an author.
 pub(crate) fn author(node: &Node) -> Actor {
     node.gossip().state().me()
@@ -73,12 +115,30 @@ pub(crate) fn value<'a>(node: &'a Node, register: &RecordId) -> Option<&'a Recor
 
 /// True if it wants the replica to run somewhere.
 pub(crate) fn wants(node: &Node, replica: &ReplicaKey) -> bool {
-    node.view().wanted(replica).is_some()
+    node.view().wanted(replica).is_some_and(|force| node.view().opens(replica, force))
+}
+
+/// True if it holds that a slot of a job is finished, as it is wanted now.
+pub(crate) fn is_finished(node: &Node, replica: &ReplicaKey) -> bool {
+    node.view().finish(replica).is_some()
+}
+
+/// True if it holds that a job has failed for good.
+pub(crate) fn has_failed(node: &Node, service: &ServiceKey) -> bool {
+    node.view().tally(service).failed > 0
 }
 
 /// True if, of its own claims, one on this replica is live.
 pub(crate) fn owns(node: &Node, replica: &ReplicaKey, me: NodeId) -> bool {
     node.view().of_replica(replica).any(|(owner, _, alloc)| owner == me && alloc.phase.is_live())
+}
+
+/// The nodes on which it finds that a replica could be, room and company included.
+pub(crate) fn suits(node: &Node, replica: &ReplicaKey, spec: &ServiceSpec) -> BTreeSet<NodeId> {
+    let candidates = node.view().candidates();
+    let mut ground = Ground::new(Scene::of(&candidates));
+    let misfits = ground.misfits(&Waiting { replica, spec, refused_by: &[] });
+    candidates.iter().zip(misfits).filter(|(_, misfit)| misfit.is_none()).map(|(c, _)| c.node).collect()
 }
 
 /// A service that is in force for it, if there is any.

@@ -9,11 +9,12 @@
 //! order, and no clock is read. Two processes that run one seed arrive at one `trace_hash`.
 //!
 //! Reading order: `queue`, `event`, `world`, `start`, `deliver` (the simulated shell), `host`, `net`, `disk`, `workload`, `operator`,
-//! `fault`, `truth`, `promise`, `invariant`, [`scenario`], `swarm`, [`shrink`], [`story`], `recording`, `report`,
-//! [`figures`], [`cli`], and beside them [`placing`].
+//! `fault`, `truth`, `promise`, `invariant`, [`scenario`], `swarm`, [`shrink`], [`story`], `recording`, `chronicle`, `report`,
+//! [`figures`], [`sweep`], [`cli`], and beside them [`placing`].
 #![forbid(unsafe_code)]
 
 mod answers;
+mod chronicle;
 pub mod cli;
 mod clock;
 mod deliver;
@@ -37,6 +38,7 @@ pub mod shrink;
 mod start;
 pub mod story;
 mod swarm;
+pub mod sweep;
 mod truth;
 mod watch;
 mod workload;

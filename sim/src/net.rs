@@ -11,7 +11,7 @@ use dunlin_gossip::face::Frame;
 use dunlin_gossip::rng::{Ratio, Rng};
 
 use crate::queue::{MS, Nanos, SECOND};
-use crate::scenario::{Cut, Matrix, Zones};
+use crate::scenario::{Cut, Matrix};
 
 /// A link dies after so long without a packet from the other end; also the patience of a dial.
 pub(crate) const IDLE_TIMEOUT: Nanos = 10 * SECOND;
@@ -138,14 +138,15 @@ pub(crate) struct Net {
     pub(crate) conditions: Conditions,
     rng: Rng,
     around: Vec<Around>,
-    /// Pairs that lost each other, the smaller number first.
+    /// From whom nothing gets to whom, though both are well; both ways round where a pair lost each other.
     severed: BTreeSet<(HostNo, HostNo)>,
     /// True if nothing is wrong around anybody.
     whole: bool,
     /// Who is well connected, as far as that was asked since the last cut or healing.
     connected: Vec<Option<bool>>,
-    /// So many zones, dealt in turn, and the latencies between them.
-    zones: Zones,
+    /// The zone of each host, and the latencies between two of them; none: as inside one.
+    zone_of: Vec<u32>,
+    far: Vec<Nanos>,
     /// When each host has sent off what it wants to send.
     free_at: Vec<Nanos>,
     pub(crate) links: BTreeMap<u64, Link>,
@@ -156,7 +157,8 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(crate) fn new(conditions: Conditions, zones: Zones, hosts: usize, rng: Rng) -> Self {
+    pub(crate) fn new(conditions: Conditions, far: Vec<Nanos>, zone_of: Vec<u32>, rng: Rng) -> Self {
+        let hosts = zone_of.len();
         Self {
             conditions,
             rng,
@@ -164,7 +166,8 @@ impl Net {
             severed: BTreeSet::new(),
             whole: true,
             connected: vec![None; hosts],
-            zones,
+            zone_of,
+            far,
             free_at: vec![0; hosts],
             links: BTreeMap::new(),
             next_link: 1,
@@ -187,7 +190,7 @@ impl Net {
             || sender.mute
             || receiver.deaf
             || receiver.walled
-            || self.severed.contains(&(from.min(to), from.max(to)))
+            || self.severed.contains(&(from, to))
     }
 
     fn why_cut(&self, from: HostNo, to: HostNo) -> &'static str {
@@ -198,6 +201,7 @@ impl Net {
             () if sender.mute && sender.deaf || receiver.mute && receiver.deaf => "clog",
             () if sender.mute => "mute",
             () if receiver.deaf => "deafen",
+            () if !self.severed.contains(&(to, from)) => "half-sever",
             () => "sever",
         }
     }
@@ -247,9 +251,12 @@ impl Net {
         !self.whole && (self.about(a).loss.num > 0 || self.about(b).loss.num > 0)
     }
 
-    fn sever(&mut self, pairs: &[HostNo]) {
+    fn sever(&mut self, pairs: &[HostNo], both_ways: bool) {
         for pair in pairs.chunks_exact(2) {
-            self.severed.insert((pair[0].min(pair[1]), pair[0].max(pair[1])));
+            self.severed.insert((pair[0], pair[1]));
+            if both_ways {
+                self.severed.insert((pair[1], pair[0]));
+            }
         }
         self.whole &= pairs.is_empty();
     }
@@ -257,8 +264,8 @@ impl Net {
     /// Makes it worse for some hosts. A cut that takes turns is made of cloggings by whoever keeps the time.
     pub(crate) fn cut(&mut self, how: Cut, hosts: &[HostNo]) {
         self.connected.fill(None);
-        if how == Cut::Pairs {
-            return self.sever(hosts);
+        if matches!(how, Cut::Pairs | Cut::HalfPairs) {
+            return self.sever(hosts, how == Cut::Pairs);
         }
         for host in hosts {
             let Some(around) = self.around.get_mut(*host as usize) else { continue };
@@ -267,7 +274,7 @@ impl Net {
                 Cut::Mute => around.mute = true,
                 Cut::Deaf => around.deaf = true,
                 Cut::Clog | Cut::FlipFlop { .. } | Cut::Swizzle { .. } => (around.mute, around.deaf) = (true, true),
-                Cut::Pairs => {}
+                Cut::Pairs | Cut::HalfPairs => {}
                 Cut::Refuse => around.walled = true,
                 Cut::Lossy(loss) => around.loss = loss,
             }
@@ -298,10 +305,15 @@ impl Net {
         self.whole = self.severed.is_empty() && self.around.iter().all(nothing);
     }
 
+    /// In which zone a host stands.
+    pub(crate) fn zone_of(&self, host: HostNo) -> u32 {
+        self.zone_of.get(host as usize).copied().unwrap_or(0)
+    }
+
     /// How long a packet takes between two hosts.
     pub(crate) fn latency(&mut self, a: HostNo, b: HostNo) -> Nanos {
-        let is_far = !self.zones.latency.is_empty() && a % self.zones.count != b % self.zones.count;
-        let table = if is_far { &self.zones.latency } else { &self.conditions.latency };
+        let is_far = !self.far.is_empty() && self.zone_of(a) != self.zone_of(b);
+        let table = if is_far { &self.far } else { &self.conditions.latency };
         let of_pair = self.conditions.pairs.as_ref().filter(|_| !is_far).and_then(|pairs| pairs.one_way(a, b));
         if let Some(time) = of_pair {
             return time + self.jitter();
@@ -431,7 +443,7 @@ mod tests {
     use dunlin_gossip::rng::Seed;
 
     fn net(conditions: Conditions) -> Net {
-        Net::new(conditions, Zones::default(), 4, Seed(7).rng())
+        Net::new(conditions, Vec::new(), vec![0; 4], Seed(7).rng())
     }
 
     #[test]
@@ -446,8 +458,7 @@ mod tests {
 
     #[test]
     fn zones_lie_apart() {
-        let zones = Zones { count: 2, latency: vec![50 * MS] };
-        let mut net = Net::new(Conditions::default(), zones, 4, Seed(7).rng());
+        let mut net = Net::new(Conditions::default(), vec![50 * MS], vec![0, 1, 0, 1], Seed(7).rng());
         assert!(net.latency(0, 2) < 10 * MS && net.latency(1, 3) < 10 * MS);
         assert_eq!(net.latency(0, 1), 50 * MS);
     }
@@ -487,6 +498,8 @@ mod tests {
         assert!(net.is_cut(1, 3) && net.is_cut(3, 1) && !net.is_cut(1, 2));
         net.heal_around(&[3]);
         assert!(!net.is_cut(1, 3) && net.whole);
+        net.cut(Cut::HalfPairs, &[3, 1]);
+        assert!(net.is_cut(3, 1) && !net.is_cut(1, 3) && net.is_parted(1, 3) && net.why_cut(3, 1) == "half-sever");
     }
 
     #[test]

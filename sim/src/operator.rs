@@ -1,13 +1,16 @@
 //! The operators: people and programs that write at nodes of their choice, and remember what they were promised.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use dunlin_core::face::{Ack, Input, Reply, Request, RequestId};
+use dunlin_core::face::{Ack, Input, OrderEdit, Reply, Request, RequestId, RolloutOrder};
+use dunlin_gossip::canary::COMPILED_IN;
 use dunlin_gossip::model::{
-    Asker, HealthCheck, Mode, PortSpec, Prefer, Probe, Protocol, ReplicaKey, Resources, RestartCondition,
-    RestartPolicy, Service, ServiceKey, ServiceName, ServiceSpec, Slot, StackName, StopPolicy,
+    Asker, Cron, HealthCheck, Job, Mode, PortSpec, Prefer, Probe, Protocol, ReplicaKey, Resources, RestartCondition,
+    RestartPolicy, RolloutPolicy, Service, ServiceKey, ServiceName, ServiceSpec, Share, Slot, StackName, StopPolicy,
+    Waves,
 };
 use dunlin_gossip::time::Duration;
+use dunlin_gossip::wire::RecordId;
 
 use crate::disk::Image;
 use crate::event::Event;
@@ -16,7 +19,7 @@ use crate::invariant::p2_unknown_kinds;
 use crate::net::HostNo;
 use crate::promise::{About, Promise};
 use crate::queue::{MS, Nanos, SECOND};
-use crate::scenario::{Count, Files, ServiceLine, Swallowed};
+use crate::scenario::{Count, Files, Order, ServiceLine, Swallowed, WaveLine};
 use crate::workload::Behaviour;
 use crate::world::World;
 
@@ -57,6 +60,8 @@ pub(crate) struct Operator {
     requests: u64,
     versions: u64,
     pending: BTreeMap<u64, Pending>,
+    /// The nodes of which anything was ever ordered.
+    pub(crate) ordered: BTreeSet<HostNo>,
     /// Acknowledged writes, in order of acknowledgement.
     pub(crate) promises: Vec<Promise>,
     /// Writes that were refused or ended in a time-out.
@@ -95,10 +100,22 @@ fn service_key(name: &str) -> Option<ServiceKey> {
     Some(ServiceKey { stack: stack(), service: ServiceName::new(name).ok()? })
 }
 
-fn service(line: &ServiceLine, version: u64, replicas: u32) -> Service {
+/// A service of a line at a version.
+pub(crate) fn service(line: &ServiceLine, version: u64, replicas: u32) -> Service {
     let behaviour = Behaviour { version, ..line.behaviour };
+    if let Some(model) = &line.model {
+        return modelled(model, &behaviour, replicas);
+    }
+    let is_job = behaviour.finish_ms > 0;
+    let job = Job { completions: replicas, parallelism: line.parallelism, backoff_limit: u32::MAX, ..Job::default() };
+    let mode = match line.cron {
+        Some(cron) => Mode::Cron(Cron { job, ..cron }),
+        None if is_job => Mode::Job(job),
+        None => Mode::Replicated(replicas),
+    };
+    let condition = if is_job { RestartCondition::OnFailure } else { RestartCondition::Any };
     Service {
-        mode: Mode::Replicated(replicas),
+        mode,
         spec: ServiceSpec {
             workload: behaviour.workload(),
             environment: BTreeMap::new(),
@@ -111,7 +128,7 @@ fn service(line: &ServiceLine, version: u64, replicas: u32) -> Service {
                 start_period: Duration::from_secs(5),
             }),
             restart: RestartPolicy {
-                condition: RestartCondition::Any,
+                condition,
                 delay: Duration::from_secs(1),
                 max_attempts: None,
                 window: Duration::from_secs(5),
@@ -120,11 +137,23 @@ fn service(line: &ServiceLine, version: u64, replicas: u32) -> Service {
             reservation: behaviour.reserve,
             limits: Resources::default(),
             constraints: Vec::new(),
-            priority: 0,
-            prefer: Prefer::Ready,
+            priority: line.priority,
+            prefer: if behaviour.lone { Prefer::Majority } else { Prefer::Ready },
             placing: Default::default(),
         },
     }
+}
+
+/// A service as its author has it, but for what it runs.
+fn modelled(model: &Service, behaviour: &Behaviour, replicas: u32) -> Service {
+    let mut service = model.clone();
+    service.spec.workload = behaviour.workload();
+    match &mut service.mode {
+        Mode::Replicated(count) => *count = replicas,
+        Mode::Job(job) | Mode::Cron(Cron { job, .. }) => job.completions = replicas,
+        _ => {}
+    }
+    service
 }
 
 /// What the file of the stack says at this version, and how many replicas of each service.
@@ -141,6 +170,12 @@ pub(crate) fn file(
         counts.insert(key, replicas);
     }
     (services, counts)
+}
+
+/// How services go over to a new version, where their lines say so.
+pub(crate) fn policies(lines: &[ServiceLine]) -> BTreeMap<ServiceName, RolloutPolicy> {
+    let stated = lines.iter().filter(|line| line.rollout != RolloutPolicy::default());
+    stated.filter_map(|line| Some((service_key(&line.name)?.service, line.rollout))).collect()
 }
 
 impl World {
@@ -169,9 +204,13 @@ impl World {
                     let service = key.clone();
                     (1..=*replicas).map(move |n| ReplicaKey { service: service.clone(), slot: Slot::Number(n) })
                 };
-                self.truth.deploying(self.now, version, counts.iter().flat_map(slots).collect());
+                let is_job = |key: &ServiceKey| services.get(&key.service).is_some_and(|s| s.mode.job().is_some());
+                let counts = counts.iter().filter(|(key, _)| !is_job(key));
+                self.truth.deploying(self.now, version, counts.flat_map(slots).collect());
             }
-            let request = Request::Deploy { stack: stack(), services, ack: Ack::Default, timeout: PATIENCE };
+            let (stack, policies) = (stack(), policies(&scenario.services));
+            let (waves, ack) = (scenario.waves.map(WaveLine::asked), Ack::Default);
+            let request = Request::Deploy { stack, services, policies, waves, ack, timeout: PATIENCE };
             self.write(*host, word, About::services(counts.into_keys().collect()), request);
         }
     }
@@ -181,11 +220,53 @@ impl World {
         let Some(service) = service_key(name) else { return };
         self.truth.forget_losses();
         for host in at {
-            let drops = p2_unknown_kinds::would_drop(self, *host, &service);
+            let drops = p2_unknown_kinds::would_drop(self, *host, &RecordId::service(&service));
             let about = About { drops, ..About::services(vec![service.clone()]) };
             let request = Request::Scale { service: service.clone(), replicas, ack: Ack::Default, timeout: PATIENCE };
             self.write(*host, "scale", about, request);
         }
+    }
+
+    pub(crate) fn say_rollout(&mut self, name: &str, order: RolloutOrder, at: &[HostNo]) {
+        let Some(service) = service_key(name) else { return };
+        self.truth.forget_losses();
+        for host in at {
+            let request = Request::Rollout { service: service.clone(), order, ack: Ack::Default, timeout: PATIENCE };
+            let about = match order {
+                RolloutOrder::Undo { .. } => About::services(vec![service.clone()]),
+                RolloutOrder::Pause | RolloutOrder::Resume | RolloutOrder::Promote => About::rollout(service.clone()),
+            };
+            self.write(*host, "rollout", about, request);
+        }
+    }
+
+    /// Something is ordered of a node, at the next one that answers.
+    pub(crate) fn order(&mut self, how: Order, about: HostNo) {
+        let hosts = self.host_count();
+        let answers = |no: &HostNo| {
+            let host = &self.hosts[*no as usize];
+            host.is_up() && host.paused_until <= self.now
+        };
+        let Some(at) = (1..=hosts).map(|n| (about + n) % hosts).find(answers) else { return };
+        let node = self.hosts[about as usize].id;
+        let (word, edit) = match how {
+            Order::Drain(deadline) => ("drain", OrderEdit::Drain { deadline: deadline.map(Duration::from_nanos) }),
+            Order::Undrain => ("undrain", OrderEdit::Undrain),
+            Order::Cordon => ("cordon", OrderEdit::Cordon),
+            Order::Uncordon => ("uncordon", OrderEdit::Uncordon),
+        };
+        if matches!(how, Order::Drain(_)) && self.operator.ordered.insert(about) {
+            let runs = self.truth.runs.values().flatten().filter(|run| run.host == about).count();
+            self.truth.figures.moves_minimum += runs as u64;
+        }
+        if matches!(how, Order::Undrain | Order::Uncordon) {
+            self.truth.came.entry(about).or_default();
+        }
+        self.operator.ordered.insert(about);
+        let drops = p2_unknown_kinds::would_drop(self, at, &RecordId::node_orders(node));
+        let about = About { orders: Some(node), drops, ..About::services(Vec::new()) };
+        let request = Request::Order { node, edit, ack: Ack::Default, timeout: PATIENCE };
+        self.write(at, word, about, request);
     }
 
     pub(crate) fn remove(&mut self, at: &[HostNo]) {
@@ -208,12 +289,26 @@ impl World {
     }
 
     /// Somebody deploys a stack of his own, of three replicas, over which handlers panic.
-    pub(crate) fn poison(&mut self, host: HostNo, place: Swallowed) {
-        let line =
-            ServiceLine { name: "poison".to_owned(), replicas: Count::Fixed(3), behaviour: Behaviour::default() };
+    pub(crate) fn poison(&mut self, host: HostNo, place: Swallowed, first: Option<u32>) {
+        // In a build that cannot swallow it, it would be a stack like any.
+        if !COMPILED_IN {
+            return;
+        }
+        let line = ServiceLine {
+            name: "poison".to_owned(),
+            replicas: Count::Fixed(3),
+            behaviour: Behaviour::default(),
+            rollout: RolloutPolicy::default(),
+            parallelism: 0,
+            cron: None,
+            priority: 0,
+            model: None,
+            on: Vec::new(),
+        };
         let mut poison = service(&line, 0, 3);
         poison.spec.environment.insert("POISON_FOR_TESTS".to_owned(), place.word().to_owned());
-        self.mind_no_answer(host, "poison", poison);
+        let waves = first.map(|first| Waves { first: Share::Nodes(first), wait: Duration::from_secs(5) });
+        self.mind_no_answer(host, "poison", poison, waves);
     }
 
     /// A program writes one service without replicas, in a stack of its own, and will write it again.
@@ -223,15 +318,24 @@ impl World {
         }
         self.queue.push(self.now + again.every, Event::WriteAgain { host, again });
         let version = self.operator.requests;
-        let line =
-            ServiceLine { name: "looping".to_owned(), replicas: Count::Fixed(0), behaviour: Behaviour::default() };
+        let line = ServiceLine {
+            name: "looping".to_owned(),
+            replicas: Count::Fixed(0),
+            behaviour: Behaviour::default(),
+            rollout: RolloutPolicy::default(),
+            parallelism: 0,
+            cron: None,
+            priority: 0,
+            model: None,
+            on: Vec::new(),
+        };
         let mut looping = service(&line, version, 0);
         let size = usize::try_from(again.kib).unwrap_or(0) * 1_024;
         looping.spec.environment.insert("BALLAST".to_owned(), "x".repeat(size));
-        self.mind_no_answer(host, "loop", looping);
+        self.mind_no_answer(host, "loop", looping, None);
     }
 
-    fn mind_no_answer(&mut self, host: HostNo, stack: &str, service: Service) {
+    fn mind_no_answer(&mut self, host: HostNo, stack: &str, service: Service, waves: Option<Waves>) {
         let (Ok(stack), Ok(name)) = (StackName::new(stack), ServiceName::new("only")) else { return };
         if !self.hosts.get(host as usize).is_some_and(Host::is_up) {
             return;
@@ -239,7 +343,8 @@ impl World {
         self.checks.state_changed(self.now);
         let id = self.operator.ask(Pending::Loop { host });
         let services = BTreeMap::from([(name, service)]);
-        let request = Request::Deploy { stack, services, ack: Ack::Nodes(1), timeout: PATIENCE };
+        let (policies, ack) = (BTreeMap::new(), Ack::Nodes(1));
+        let request = Request::Deploy { stack, services, policies, waves, ack, timeout: PATIENCE };
         self.feed(host, Input::Request(id, Asker::new("nobody"), request));
     }
 

@@ -22,13 +22,21 @@ const ANSWER_ON_ITS_WAY: Nanos = 10 * SECOND;
 #[derive(Clone, Debug)]
 pub(crate) struct About {
     pub(crate) services: Vec<ServiceKey>,
+    /// Services of whose rollouts alone something was said.
+    pub(crate) rollouts: Vec<ServiceKey>,
+    /// The node of which something is ordered, where that is what is written.
+    pub(crate) orders: Option<NodeId>,
     /// The node that writes would drop fields that it does not know.
     pub(crate) drops: bool,
 }
 
 impl About {
     pub(crate) const fn services(services: Vec<ServiceKey>) -> Self {
-        Self { services, drops: false }
+        Self { services, rollouts: Vec::new(), orders: None, drops: false }
+    }
+
+    pub(crate) fn rollout(service: ServiceKey) -> Self {
+        Self { rollouts: vec![service], ..Self::services(Vec::new()) }
     }
 }
 
@@ -50,18 +58,22 @@ pub(crate) struct Promise {
 impl Promise {
     /// A write to all that it is about.
     pub(crate) fn new(by: HostNo, author: Actor, hlc: u64, about: About) -> Self {
-        let About { services, .. } = about;
-        let whole = core::iter::once(RecordId::stack(&stack()));
-        let registers = whole.chain(services.iter().map(RecordId::service)).collect();
+        let About { services, rollouts, orders, .. } = about;
+        let is_of_stack = rollouts.is_empty() && orders.is_none();
+        let whole = is_of_stack.then(|| RecordId::stack(&stack()));
+        let rollouts = rollouts.iter().map(RecordId::rollout);
+        let orders = orders.map(RecordId::node_orders);
+        let named = services.iter().map(RecordId::service);
+        let registers = whole.into_iter().chain(named).chain(rollouts).chain(orders).collect();
         Self { hlc, by, author, services, registers, holders: BTreeSet::new() }
     }
 
     /// True if a register with these siblings holds it, or what was written by somebody who had seen it.
     pub(crate) fn is_among(&self, siblings: &[Record]) -> bool {
         siblings.iter().any(|record| match record.stamp() {
-            Stamp::Context { seen, below, .. } => {
-                let is_named = seen.iter().any(|(by, hlc)| *by == self.author && *hlc >= self.hlc);
-                is_named || Hlc(self.hlc).hour() < *below
+            Stamp::Context(context) => {
+                let is_named = context.seen.iter().any(|(by, hlc)| *by == self.author && *hlc >= self.hlc);
+                is_named || Hlc(self.hlc).hour() < context.below
             }
             Stamp::Sequence { .. } | Stamp::Fact { .. } => false,
         })
@@ -83,6 +95,12 @@ impl World {
         let Some(node) = self.hosts[by as usize].node.as_ref() else { return };
         let is_of_next = node.gossip().declared_by(self.hosts[by as usize].id) >= WireVersion::NEXT;
         let mut promise = Promise::new(by, inside::author(node), hlc, about);
+        let is_staged = inside::siblings(node, &RecordId::wave(&stack())).iter().any(|record| promise.wrote_it(record));
+        if is_staged {
+            let staged = promise.services.iter().map(RecordId::staged);
+            promise.registers = core::iter::once(RecordId::wave(&stack())).chain(staged).collect();
+            self.faults.bite("waves");
+        }
         if is_of_next && !promise.services.is_empty() {
             promise.registers.push(p2_unknown_kinds::register());
             self.faults.bite("unknown-kinds");

@@ -11,6 +11,7 @@ use dunlin_gossip::model::{AllocId, Mode, ReplicaKey, ServiceKey};
 use serde::Serialize;
 
 use crate::answers::{Answers, Place};
+use crate::chronicle::{Chronicle, Kind};
 use crate::host::Host;
 use crate::inside;
 use crate::invariant::p3_progress;
@@ -26,6 +27,8 @@ const MAX_SAMPLES: u64 = 600;
 const LEAST_STEP: Nanos = 10 * MS;
 /// So many nodes are asked whom they hold alive; more would cost more than the run itself.
 const MAX_OBSERVERS: usize = 100;
+/// So many nodes have a row of their own in the map of states.
+const MAX_HEAT: u32 = 60;
 /// So many stays are kept; a scenario whose processes crash all the time has more.
 const MAX_STAYS: usize = 50_000;
 
@@ -57,6 +60,16 @@ pub(crate) struct Series {
     pub(crate) alive_max: Vec<u64>,
     /// What all nodes send, headers included.
     pub(crate) bytes_per_s: Vec<u64>,
+    /// Of these: probes of membership and what rides on them,
+    pub(crate) probe_bytes_per_s: Vec<u64>,
+    /// greetings and acknowledgements on links,
+    pub(crate) control_bytes_per_s: Vec<u64>,
+    /// fresh records,
+    pub(crate) push_bytes_per_s: Vec<u64>,
+    /// anti-entropy and full copies,
+    pub(crate) sync_bytes_per_s: Vec<u64>,
+    /// and what links cost to make and to keep.
+    pub(crate) link_bytes_per_s: Vec<u64>,
     /// Answers, over all nodes, with an instance that is not ready.
     pub(crate) stale: Vec<u64>,
     /// Instances that are ready and missing in a node's answers, over all nodes.
@@ -112,13 +125,25 @@ impl Stays {
     }
 }
 
+/// Which nodes held the commonest state when: a letter a sample, `.` for those that do, `x` for those that hold another, and a
+/// space while no agent runs there.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub(crate) struct Heat {
+    /// The hosts that are looked at, of many some at equal distances.
+    pub(crate) hosts: Vec<HostNo>,
+    /// For each of them the letters of all samples.
+    pub(crate) letters: Vec<String>,
+}
+
 /// Takes the samples.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     step: Nanos,
     next: Nanos,
-    bytes_before: u64,
+    /// Bytes up to the last sample: all, and by kind.
+    bytes_before: (u64, BTreeMap<Kind, u64>),
     series: Series,
+    heat: Heat,
 }
 
 /// What was recorded of a run.
@@ -134,23 +159,30 @@ pub(crate) struct Recording {
     /// and from here on everything must be settled.
     pub(crate) settle_by: Nanos,
     pub(crate) series: Series,
+    pub(crate) heat: Heat,
     pub(crate) stays: Stays,
+    /// What passed between hosts.
+    pub(crate) chronicle: Chronicle,
     /// The timeline as it happened.
     pub(crate) script: Vec<Step>,
 }
 
 impl Recorder {
     /// For a run of such a length.
-    pub(crate) fn new(end: Nanos) -> Self {
+    pub(crate) fn new(end: Nanos, hosts: u32) -> Self {
         let step = end.div_ceil(MAX_SAMPLES).next_multiple_of(LEAST_STEP).max(LEAST_STEP);
-        Self { step, next: step, bytes_before: 0, series: Series::default() }
+        let each = usize::try_from(hosts.div_ceil(MAX_HEAT).max(1)).unwrap_or(1);
+        let hosts: Vec<HostNo> = (0..hosts).step_by(each).collect();
+        let heat = Heat { letters: vec![String::new(); hosts.len()], hosts };
+        Self { step, next: step, bytes_before: (0, BTreeMap::new()), series: Series::default(), heat }
     }
 }
 
 impl World {
     /// From now on it is recorded what happens.
     pub(crate) fn start_recording(&mut self) {
-        self.recorder = Some(Recorder::new(self.scenario.end));
+        self.recorder = Some(Recorder::new(self.scenario.end, self.scenario.hosts));
+        self.chronicle = Some(Box::default());
         let mut stays = Stays::default();
         for (replica, run) in
             self.truth.runs.iter().flat_map(|(replica, runs)| runs.iter().map(move |run| (replica, run)))
@@ -184,20 +216,37 @@ impl World {
             quiet_from,
             settle_by: quiet_from + self.scenario.settle,
             series: recorder.series,
+            heat: recorder.heat,
+            chronicle: self.chronicle.take().map(|chronicle| *chronicle).unwrap_or_default(),
             stays: self.truth.stays.take().unwrap_or_default(),
             script: self.faults.script.clone(),
         })
     }
 
     fn sample(&self, recorder: &mut Recorder) {
+        self.sample_bytes(recorder);
         let series = &mut recorder.series;
         series.at_s.push(seconds(recorder.next));
-        let bytes = self.hosts.iter().map(|host| host.bytes()).sum::<u64>();
-        series.bytes_per_s.push((bytes - recorder.bytes_before) * (SECOND / MS) / (recorder.step / MS));
-        recorder.bytes_before = bytes;
         self.sample_replicas(series);
-        self.sample_agreement(series);
+        self.sample_agreement(series, &mut recorder.heat);
         self.sample_names(series);
+    }
+
+    fn sample_bytes(&self, recorder: &mut Recorder) {
+        let all = self.hosts.iter().map(|host| host.bytes()).sum::<u64>();
+        let sent = self.chronicle.as_ref().map(|chronicle| chronicle.sent.clone()).unwrap_or_default();
+        let (before, sent_before) = std::mem::replace(&mut recorder.bytes_before, (all, sent.clone()));
+        let a_second = |bytes: u64| bytes * (SECOND / MS) / (recorder.step / MS);
+        let of = |kind| a_second(sent.get(&kind).copied().unwrap_or(0) - sent_before.get(&kind).copied().unwrap_or(0));
+        let series = &mut recorder.series;
+        let all = a_second(all - before);
+        series.bytes_per_s.push(all);
+        let [probes, control, push, sync] = [Kind::Probes, Kind::Control, Kind::Push, Kind::Sync].map(of);
+        series.probe_bytes_per_s.push(probes);
+        series.control_bytes_per_s.push(control);
+        series.push_bytes_per_s.push(push);
+        series.sync_bytes_per_s.push(sync);
+        series.link_bytes_per_s.push(all.saturating_sub(probes + control + push + sync));
     }
 
     fn sample_replicas(&self, series: &mut Series) {
@@ -218,10 +267,16 @@ impl World {
         series.surplus.push(processes - running);
     }
 
-    fn sample_agreement(&self, series: &mut Series) {
+    fn sample_agreement(&self, series: &mut Series, heat: &mut Heat) {
         let nodes: Vec<_> = self.judged().filter_map(|host| host.node.as_ref()).collect();
         let mut states: BTreeMap<u64, u64> = BTreeMap::new();
         nodes.iter().for_each(|node| *states.entry(inside::state_hash(node)).or_default() += 1);
+        let commonest = states.iter().max_by_key(|(_, nodes)| **nodes).map(|(state, _)| *state);
+        for (no, letters) in heat.hosts.iter().zip(&mut heat.letters) {
+            let state =
+                self.hosts.get(*no as usize).and_then(|host| host.node.as_ref()).map(|node| inside::state_hash(node));
+            letters.push(state.map_or(' ', |state| if Some(state) == commonest { '.' } else { 'x' }));
+        }
         series.nodes_up.push(nodes.len() as u64);
         series.states.push(states.len() as u64);
         series.agree.push(states.into_values().max().unwrap_or(0));

@@ -270,7 +270,9 @@ impl Search<'_> {
             service -= 1;
             let left_out = self.change(|scenario| {
                 let name = scenario.services.get(service)?.name.clone();
-                let is_scaled = |action: &Action| matches!(action, Action::Scale { service, .. } if *service == name);
+                let is_scaled = |action: &Action| {
+                    matches!(action, Action::Scale { service, .. } | Action::Rollout { service, .. } if *service == name)
+                };
                 scenario.timeline.retain(|step| !is_scaled(&step.action));
                 scenario.services.remove(service);
                 Some(())
@@ -280,7 +282,8 @@ impl Search<'_> {
                 continue;
             }
             helped |= self.change(|scenario| {
-                scenario.services.get_mut(service)?.behaviour = crate::scenario::ordinary();
+                let line = scenario.services.get_mut(service)?;
+                line.behaviour = line.usual();
                 Some(())
             });
             for divide in [|_: u32| 1, |n: u32| n / 2, |n: u32| n.saturating_sub(1)] {
@@ -359,7 +362,7 @@ fn without_host(scenario: &mut Scenario, gone: HostNo) -> Option<()> {
     }
     scenario.hosts -= 1;
     for step in &mut scenario.timeline {
-        let is_pairs = matches!(step.action, Action::Cut { how: Cut::Pairs, .. });
+        let is_pairs = matches!(step.action, Action::Cut { how: Cut::Pairs | Cut::HalfPairs, .. });
         let Some(Target::Hosts(hosts)) = step.action.target() else { continue };
         if is_pairs {
             let rest = hosts.chunks_exact(2).filter(|pair| !pair.contains(&gone)).flatten().copied().collect();

@@ -11,24 +11,26 @@ use std::sync::Arc;
 use dunlin_core::face::{
     Ack, DriverCommand, DriverEvent, Input, NodeConfig, Output, Outputs, ProbeOutcome, Request, RequestId,
 };
-use dunlin_core::place::{self, Scene, Waiting};
+use dunlin_core::place::{self, Ground, Scene, Waiting};
 use dunlin_core::view::InForce;
 use dunlin_core::{Base, Node, claim};
 use dunlin_gossip::face::{Boot, GossipInput, GossipOutput, PersistOp};
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::{Actor, ClusterId, Generation, NodeId};
-use dunlin_gossip::model::{Asker, Mode, Protocol, ReplicaKey, RosterEntry, Slot};
+use dunlin_gossip::model::{
+    Asker, DeviceHold, MAX_VOTERS, Mode, Prefer, Protocol, ReplicaKey, RosterEntry, Slot, VoterList,
+};
 use dunlin_gossip::rng::Seed;
 use dunlin_gossip::state::State;
 use dunlin_gossip::time::{Duration, Instant, Wall};
-use dunlin_gossip::wire::{Kind, Record, RecordId, Stamp, codec};
+use dunlin_gossip::wire::{Context, Kind, Record, RecordId, Stamp, codec};
 use dunlin_names::NameChange;
 
 use crate::answers::Answers;
 use crate::host::Host;
 use crate::invariant::p4_overcommit;
 use crate::net::HostNo;
-use crate::operator::{file, stack};
+use crate::operator::{file, policies, stack};
 use crate::promise::{About, Promise};
 use crate::scenario::Start;
 use crate::truth::Run;
@@ -64,7 +66,7 @@ impl Past {
         let alive: Vec<_> = hosts.iter().map(|host| (host.id, generation(host))).collect();
         let mut held = State::new(nobody());
         let headers = hosts.iter().map(|host| header(host, world.cluster));
-        roster(hosts).into_iter().chain(headers).for_each(|record| held.restore(record));
+        roster(hosts).into_iter().chain(headers).chain(voters(hosts)).for_each(|record| held.restore(record));
         let mut deployed = None;
         if world.scenario.start == Start::Running {
             let mut prelude = Prelude { world, alive: &alive, held };
@@ -132,6 +134,7 @@ impl Prelude<'_> {
         let version = self.world.operator.next_version();
         let scenario = Arc::clone(&self.world.scenario);
         let (services, counts) = file(&scenario.services, version, scenario.hosts);
+        let policies = policies(&self.world.scenario.services);
         let base = base(&self.world.hosts, self.held.clone());
         let mut agent = Agent::boot(&base, self.alive, 0, self.world);
         let host = self.world.hosts.first_mut()?;
@@ -140,7 +143,7 @@ impl Prelude<'_> {
             Input::Request(
                 RequestId(0),
                 Asker::default(),
-                Request::Deploy { stack: stack(), services, ack: Ack::Default, timeout: ALONE },
+                Request::Deploy { stack: stack(), services, policies, waves: None, ack: Ack::Default, timeout: ALONE },
             ),
         );
         let written = agent.written;
@@ -151,31 +154,57 @@ impl Prelude<'_> {
         Some(Promise::new(0, author, hlc.0, about))
     }
 
-    /// Every replica is claimed by the node to which the plan gives it.
+    /// Every replica is claimed by the node that the scenario names, or else by the one to which the plan gives it.
     fn claim(&mut self) {
         let base = base(&self.world.hosts, self.held.clone());
         let view = base.view();
         let mut replicas = Vec::new();
         for (service, force) in view.services() {
-            let Mode::Replicated(count) = force.service.mode else { continue };
-            let replica = |n| ReplicaKey { service: service.clone(), slot: Slot::Number(n) };
-            replicas.extend((1..=count).map(|n| (replica(n), force)));
+            // Of what one at most may run, none runs before there are leases.
+            if force.service.spec.prefer == Prefer::Majority {
+                continue;
+            }
+            let replica = |slot| (ReplicaKey { service: service.clone(), slot }, force);
+            match force.service.mode {
+                Mode::Replicated(count) => replicas.extend((1..=count).map(|n| replica(Slot::Number(n)))),
+                Mode::Global => replicas.extend(self.world.hosts.iter().map(|host| replica(Slot::Node(host.id)))),
+                // Work to be done is begun when the world does.
+                _ => {}
+            }
         }
         let mut waiting: Vec<Waiting<'_>> = replicas
             .iter()
             .map(|(replica, force)| Waiting { replica, spec: &force.service.spec, refused_by: &[] })
             .collect();
         waiting.sort_by_cached_key(place::order_key);
-        let heads = place::heads(&waiting, Scene::of(&view.candidates()));
+        let candidates = view.candidates();
+        let named = |waiting: &Waiting<'_>| self.named(waiting.replica);
+        let index_of = |node: NodeId| candidates.iter().position(|candidate| candidate.node == node);
+        // Where something was said of, nobody else finds room.
+        waiting.sort_by_key(|waiting| named(waiting).is_none());
+        let (mut ground, mut claims) = (Ground::new(Scene::of(&candidates)), Vec::new());
+        for waiting in &waiting {
+            let there = named(waiting).and_then(index_of).filter(|index| ground.fits_on(*index, waiting));
+            let Some(index) = there.or_else(|| ground.head(waiting)) else { continue };
+            claims.push((candidates[index].node, waiting.replica, ground.take(index, waiting)));
+        }
         let mut sites: BTreeMap<NodeId, Site> = BTreeMap::new();
-        for (node, waiting) in heads.into_iter().zip(waiting).filter_map(|(node, waiting)| Some((node?, waiting))) {
+        for (node, replica, devices) in claims {
             let Some(host) = self.world.by_id.get(&node).and_then(|no| self.world.hosts.get(*no as usize)) else {
                 continue;
             };
-            let Some(force) = view.services().get(&waiting.replica.service) else { continue };
+            let Some(force) = view.services().get(&replica.service) else { continue };
             let site = sites.entry(node).or_insert_with(|| Site::new(host, self.world.cluster, &self.held));
-            site.claim(waiting.replica, force).into_iter().for_each(|record| self.held.restore(record));
+            site.claim(replica, force, devices).into_iter().for_each(|record| self.held.restore(record));
         }
+    }
+
+    /// The host on which the scenario wants a replica to be running.
+    fn named(&self, replica: &ReplicaKey) -> Option<NodeId> {
+        let Slot::Number(number) = replica.slot else { return None };
+        let line = self.world.scenario.services.iter().find(|line| line.name == replica.service.service.as_str())?;
+        let no = line.on.get(usize::try_from(number).ok()?.checked_sub(1)?)?;
+        self.world.hosts.get(*no as usize).map(|host| host.id)
     }
 
     /// Every agent starts what it claims, and says so once it is well.
@@ -217,14 +246,16 @@ impl Site {
     }
 
     /// The record of a claim; none if the node has no port for it.
-    fn claim(&mut self, replica: &ReplicaKey, force: &InForce) -> Option<Record> {
+    fn claim(&mut self, replica: &ReplicaKey, force: &InForce, devices: Vec<DeviceHold>) -> Option<Record> {
         let specs = &force.service.spec.ports;
         let none = BTreeSet::new();
         let range = &self.config.port_range;
-        let ports = claim::choose_ports(specs, replica, self.node, range, &self.ports, &none).ok()?;
+        let ports =
+            claim::choose_ports((specs, force.service.spec.demand()), replica, self.node, range, &self.ports, &none)
+                .ok()?;
         self.ports.extend(ports.iter().map(|port| (port.protocol, port.outer)));
         let epoch = claim::next_epoch(self.state.clock().max(Hlc::from_wall(self.wall)), None);
-        let (id, claim) = claim::first(self.node, replica, force, ports, Vec::new(), epoch, self.wall);
+        let (id, claim) = claim::first(self.node, replica, force, ports, devices, epoch, self.wall);
         let id = RecordId::allocation(self.node, id);
         Some(self.state.stage_actual(self.wall, id, Some(&codec::encode(&claim))))
     }
@@ -294,9 +325,13 @@ impl Agent {
             let event = DriverEvent::Probed { alloc, token, outcome: ProbeOutcome::Passed };
             return self.inbox.push_back(Input::Driver(event));
         }
-        for effect in host.processes.command(command, 0, &mut host.rng) {
+        for effect in host.processes.command(command, 0, host.clock, &mut host.rng) {
             let Effect::Step { alloc, attempt, .. } = effect else { continue };
-            let Some((event, later)) = host.processes.step(alloc, attempt, ProcessStep::Up, 0) else { continue };
+            let Some((event, later)) =
+                host.processes.step(alloc, attempt, ProcessStep::Up, 0, host.clock, &mut host.rng)
+            else {
+                continue;
+            };
             host.processes.settle(alloc);
             let is_ready = |effect: &Effect| matches!(effect, Effect::Step { step: ProcessStep::Ready, .. });
             self.later.extend(later.into_iter().filter(|effect| !is_ready(effect)));
@@ -312,7 +347,7 @@ impl World {
         let all: Vec<_> = all.map(|(alloc, process)| (*alloc, process.replica.clone(), process.behaviour)).collect();
         for (alloc, replica, behaviour) in all {
             let (version, reserve) = (behaviour.version, behaviour.reserve);
-            let run = Run { host: no, alloc, version, reserve, boot: 1, ready: false };
+            let run = Run { host: no, alloc, version, reserve, boot: 1, ready: false, is_lone: false };
             self.truth.started(0, &replica, run);
             p4_overcommit::check(self, no, &replica);
             self.truth.ready(0, &replica, alloc);
@@ -349,6 +384,19 @@ pub(crate) fn roster(hosts: &[Host]) -> Vec<Record> {
         Record::write(RecordId::roster(host.id), Stamp::Fact { author }, Hlc::from_wall(wall), Some(&payload))
     };
     hosts.iter().map(entry).collect()
+}
+
+/// The list of voters to which a flock comes that has been running for long.
+fn voters(hosts: &[Host]) -> Option<Record> {
+    let first = hosts.first()?;
+    let most = hosts.len().min(MAX_VOTERS);
+    let most = if most.is_multiple_of(2) { most - 1 } else { most };
+    let last = hosts.get(..most)?.iter().skip(1);
+    let list = last.fold(VoterList::first(first.id), |list, host| list.toggled(host.id));
+    let author = Actor { node: first.id, generation: generation(first) };
+    let hlc = Hlc::from_wall(before(first, BEGAN));
+    let stamp = Context { author, asker: Asker::default(), seen: vec![(author, hlc.0)], below: 0 }.into();
+    Some(Record::write(RecordId::voters(), stamp, hlc, Some(&codec::encode(&list))))
 }
 
 const fn nobody() -> Actor {

@@ -7,17 +7,18 @@
 
 use std::sync::Arc;
 
+pub use dunlin_core::face::RolloutOrder;
 use dunlin_gossip::model::Resources;
 use dunlin_gossip::rng::{Ratio, Seed};
 pub use dunlin_gossip::wire::WireVersion;
 
-pub use crate::scenario::{Crash, Cut, DiskFate, Spoil, Start, Swallowed, Target};
+pub use crate::scenario::{Crash, Cut, DiskFate, Order, Spoil, Start, Swallowed, Target};
 
 use crate::net::{Conditions, HostNo};
 use crate::queue::{MS, Nanos, SECOND};
 use crate::scenario::{
-    Action, Count, Files, Limits, Recorded, Scenario, Step, Zones, conditions_text, read_conditions, read_service,
-    read_time, service_line, time,
+    Action, Count, Files, Limits, Recorded, Scenario, Step, Zones, conditions_text, read_conditions, read_limits,
+    read_node, read_service, read_time, read_waves, service_line, time,
 };
 use crate::world::World;
 
@@ -88,9 +89,12 @@ impl Story {
             start: Start::Warm,
             zones: Zones::default(),
             capacity: Resources { cpu_milli: 8_000, memory_bytes: 16 << 30 },
+            nodes: Vec::new(),
             skew_ms: 0,
             drift_ppm: 0,
             forget: None,
+            rebalance: 0,
+            waves: None,
             network: Conditions::default(),
             services: Vec::new(),
             timeline: Vec::new(),
@@ -130,6 +134,22 @@ impl Story {
         self
     }
 
+    /// Hosts that came take so many replicas a minute from fuller ones.
+    #[must_use]
+    pub const fn rebalance(mut self, a_minute: u32) -> Self {
+        self.scenario.rebalance = a_minute;
+        self
+    }
+
+    /// Nodes that are away for so long are forgotten.
+    #[must_use]
+    pub fn forget(mut self, after: &str) -> Self {
+        if let Some(after) = self.understood(read_time(after)) {
+            self.scenario.forget = Some(after);
+        }
+        self
+    }
+
     /// In so many zones.
     #[must_use]
     pub fn zones(mut self, count: u32, latency: &str) -> Self {
@@ -147,12 +167,45 @@ impl Story {
         self
     }
 
+    /// The flock has such hosts: `{count: 3, zone: a}`, with the keys of scenario files.
+    #[must_use]
+    pub fn node(mut self, line: &str) -> Self {
+        if let Some(node) = self.understood(read_node(line, self.scenario.capacity)) {
+            self.scenario.nodes.push(node);
+        }
+        self
+    }
+
     /// The stack has this service: `{name: web, replicas: 3}`, with the keys of scenario files.
     #[must_use]
     pub fn service(mut self, line: &str) -> Self {
         if let Some(service) = self.understood(read_service(line)) {
             self.scenario.services.push(service);
         }
+        self
+    }
+
+    /// Its figures may come to this: `{left-out: 2}`, with the keys of scenario files.
+    #[must_use]
+    pub fn limits(mut self, text: &str) -> Self {
+        if let Some(limits) = self.understood(read_limits(text)) {
+            self.scenario.limits = limits;
+        }
+        self
+    }
+
+    /// It is about what is refused: what has no effect proves something as well.
+    #[must_use]
+    pub fn faults_may_miss(mut self) -> Self {
+        self.scenario.may_miss = true;
+        self
+    }
+
+    /// Its deploys go to so many hosts first, and to the others when all was well there for so long: `{first: 2, wait: 5s}`.
+    #[must_use]
+    pub fn waves(mut self, text: &str) -> Self {
+        let waves = read_waves(text);
+        self.scenario.waves = self.understood(waves);
         self
     }
 
@@ -195,6 +248,12 @@ impl Story {
         self.happens(Action::Scale { service, replicas, at: Target::Hosts(at.into()) })
     }
 
+    /// Something is said about a service's rollout at these nodes.
+    #[must_use]
+    pub fn rollout(self, service: &str, order: RolloutOrder, at: impl Into<Vec<HostNo>>) -> Self {
+        self.happens(Action::Rollout { service: service.to_owned(), order, at: Target::Hosts(at.into()) })
+    }
+
     /// The stack is removed, said at these nodes.
     #[must_use]
     pub fn remove(self, at: impl Into<Vec<HostNo>>) -> Self {
@@ -204,13 +263,25 @@ impl Story {
     /// A stack over which handlers panic is deployed at these nodes.
     #[must_use]
     pub fn poison(self, place: Swallowed, at: impl Into<Vec<HostNo>>) -> Self {
-        self.happens(Action::Poison { at: Target::Hosts(at.into()), place })
+        self.happens(Action::Poison { at: Target::Hosts(at.into()), place, first: None })
+    }
+
+    /// The same, on so many nodes first.
+    #[must_use]
+    pub fn poison_in_waves(self, place: Swallowed, first: u32, at: impl Into<Vec<HostNo>>) -> Self {
+        self.happens(Action::Poison { at: Target::Hosts(at.into()), place, first: Some(first) })
     }
 
     /// A program at each of these nodes writes so many KiB in a loop.
     #[must_use]
     pub fn write_loop(self, at: impl Into<Vec<HostNo>>, time: Nanos, every: Nanos, kib: u32) -> Self {
         self.happens(Action::WriteLoop { at: Target::Hosts(at.into()), time, every, kib })
+    }
+
+    /// Something is ordered of these nodes.
+    #[must_use]
+    pub fn order(self, how: Order, hosts: impl Into<Vec<HostNo>>) -> Self {
+        self.happens(Action::Order { how, hosts: Target::Hosts(hosts.into()) })
     }
 
     /// Agents or whole hosts die, or all processes on them; or [`some`] processes anywhere.
@@ -300,7 +371,14 @@ pub fn tell(scenario: &Scenario) -> String {
     if scenario.capacity != usual {
         say(format!("capacity({}, {})", scenario.capacity.cpu_milli, scenario.capacity.memory_bytes >> 20));
     }
+    scenario.nodes.iter().for_each(|line| say(format!("node({:?})", line.text())));
     scenario.services.iter().for_each(|line| say(format!("service({:?})", service_line(line))));
+    if let Some(waves) = &scenario.waves {
+        say(format!("waves({:?})", waves.text()));
+    }
+    if scenario.limits != Limits::default() {
+        say(format!("limits(\"{{{}}}\")", scenario.limits.text()));
+    }
     if scenario.network != Conditions::default() {
         say(format!("network({:?})", conditions_text(&scenario.network)));
     }
@@ -336,8 +414,15 @@ fn verb(action: &Action) -> String {
             let Count::Fixed(replicas) = replicas else { return format!("scale({service:?}, {replicas:?})") };
             format!("scale({service:?}, {replicas}, {})", hosts(at))
         }
+        Action::Rollout { service, order, at } => {
+            format!("rollout({service:?}, RolloutOrder::{order:?}, {})", hosts(at))
+        }
         Action::Remove { at } => format!("remove({})", hosts(at)),
-        Action::Poison { at, place } => format!("poison(Swallowed::{place:?}, {})", hosts(at)),
+        Action::Order { how, hosts: of } => format!("order({}, {})", order(*how), hosts(of)),
+        Action::Poison { at, place, first: None } => format!("poison(Swallowed::{place:?}, {})", hosts(at)),
+        Action::Poison { at, place, first: Some(first) } => {
+            format!("poison_in_waves(Swallowed::{place:?}, {first}, {})", hosts(at))
+        }
         Action::WriteLoop { at, time, every, kib } => {
             format!("write_loop({}, ms({}), ms({}), {kib})", hosts(at), time / MS, every / MS)
         }
@@ -358,6 +443,13 @@ fn verb(action: &Action) -> String {
         Action::Network(conditions) => format!("network({:?})", conditions_text(conditions)),
         Action::Spoil { how, hosts: of } => format!("spoil({}, {})", spoil(*how), hosts(of)),
         Action::Calm { core } => format!("settle({})", hosts(core)),
+    }
+}
+
+fn order(how: Order) -> String {
+    match how {
+        Order::Drain(Some(deadline)) => format!("Order::Drain(Some(ms({})))", deadline / MS),
+        plain => format!("Order::{plain:?}"),
     }
 }
 

@@ -5,14 +5,23 @@
 //! demanded. Then a core is drawn, its faults end, all others stand still for good, and within bounded time the core must
 //! keep every promise by itself. Drawing must never look at anything but the seed.
 
-use dunlin_gossip::model::Resources;
+mod apart;
+
+use apart::{differ, priorities};
+use dunlin_core::cron::parse;
+use dunlin_core::face::RolloutOrder;
+use dunlin_gossip::model::{
+    Canary, Cron, FailureAction, Job, Missed, Overlap, Promotion, Resources, RolloutPolicy, UpdateOrder, UpdatePolicy,
+};
 use dunlin_gossip::rng::{Ratio, Rng, Seed};
+use dunlin_gossip::time::Duration;
 use dunlin_gossip::wire::WireVersion;
 
 use crate::net::{Conditions, preset};
 use crate::queue::{MS, Nanos, SECOND};
 use crate::scenario::{
-    Action, Count, Crash, Cut, DiskFate, Files, Limits, Scenario, ServiceLine, Spoil, Start, Step, Target, Zones,
+    Action, Count, Crash, Cut, DiskFate, Files, Limits, Order, Scenario, ServiceLine, Spoil, Start, Step, Target,
+    Zones, policy,
 };
 use crate::workload::Behaviour;
 
@@ -82,7 +91,9 @@ pub(crate) const ABOUT: &str =
 #[must_use]
 pub(crate) fn draw(seed: u64, most_hosts: u32) -> Scenario {
     let mut draw = Draw { rng: Seed(seed).split("swarm").rng(), steps: Vec::new() };
-    draw.scenario(seed, most_hosts.max(1))
+    let mut scenario = draw.scenario(seed, most_hosts.max(1));
+    differ(&mut scenario, Seed(seed).split("hosts that differ").rng());
+    scenario
 }
 
 struct Draw {
@@ -100,13 +111,19 @@ impl Draw {
         };
         let zones = self.zones(hosts);
         let network = self.network();
-        let services = self.services(hosts);
+        let mut services = self.services(hosts);
         let rage = self.rng.range(20..70) * SECOND;
         self.writes(&services, rage);
         self.faults(hosts, rage);
         self.versions(hosts, rage, Seed(seed).split("versions").rng());
+        priorities(&mut services, Seed(seed).split("priorities").rng());
+        self.rollouts(&mut services, rage, Seed(seed).split("rollouts").rng());
+        self.jobs(&mut services, Seed(seed).split("jobs").rng());
+        self.crons(&mut services, Seed(seed).split("crons").rng());
+        let is_ordered = self.orders(hosts, rage, Seed(seed).split("orders").rng());
         let calm = FIRST + rage;
-        let settle = SETTLE + rollout(&services);
+        // What leaves drained hosts does so slot by slot, like a rollout.
+        let settle = SETTLE + rollout(&services) * if is_ordered { 2 } else { 1 };
         let core = if self.rng.below(2) == 0 { hosts } else { self.some(hosts) };
         self.push(calm, Action::Calm { core: fixed(core) });
         let mut timeline = std::mem::take(&mut self.steps);
@@ -119,9 +136,12 @@ impl Draw {
             start,
             zones,
             capacity: Resources { cpu_milli: 4_000, memory_bytes: 8 << 30 },
+            nodes: Vec::new(),
             skew_ms: self.pick(&[0, 0, 50, 500]),
             drift_ppm: self.pick(&[0, 0, 100, 5_000]),
             forget: None,
+            rebalance: [0, 0, 6, 60][usize::try_from(Seed(seed).split("rebalance").rng().below(4)).unwrap_or(0)],
+            waves: None,
             network,
             services,
             timeline,
@@ -199,7 +219,17 @@ impl Draw {
                     },
                     ..Behaviour::default()
                 };
-                ServiceLine { name, replicas: Count::Fixed(u32::try_from(replicas).unwrap_or(1)), behaviour }
+                ServiceLine {
+                    name,
+                    replicas: Count::Fixed(u32::try_from(replicas).unwrap_or(1)),
+                    behaviour,
+                    rollout: RolloutPolicy::default(),
+                    parallelism: 0,
+                    cron: None,
+                    priority: 0,
+                    model: None,
+                    on: Vec::new(),
+                }
             })
             .collect()
     }
@@ -253,6 +283,97 @@ impl Draw {
             self.push(at, Action::Crash { what: Crash::InTurn { within, down, version }, hosts });
         }
         std::mem::swap(&mut self.rng, &mut rng);
+    }
+
+    /// One service of three says how it goes over to a new version, one version may be bad, and people say things about
+    /// rollouts. Drawn apart, likewise.
+    fn rollouts(&mut self, services: &mut [ServiceLine], rage: Nanos, rng: Rng) {
+        let mut rng = std::mem::replace(&mut self.rng, rng);
+        for line in services {
+            if self.rng.below(3) > 0 {
+                continue;
+            }
+            let update = UpdatePolicy {
+                parallelism: self.pick(&[0, 1, 2, 3]),
+                delay: Duration::from_millis(self.pick(&[0, 0, 500])),
+                order: self.pick(&[UpdateOrder::StopFirst, UpdateOrder::StartFirst]),
+                monitor: Duration::from_millis(self.pick(&[0, 2_000, 5_000])),
+                max_failure_ppm: 0,
+                on_failure: self.pick(&[FailureAction::Retry, FailureAction::Pause, FailureAction::Rollback]),
+            };
+            let canary = match self.rng.below(3) {
+                0 if line.replicas != Count::Fixed(0) => {
+                    let promotion = self.pick(&[Promotion::ByHand, Promotion::ByHealth(Duration::from_secs(3))]);
+                    Some(Canary { count: 1, promotion })
+                }
+                _ => None,
+            };
+            line.rollout = RolloutPolicy { update, rollback: policy::back(update), canary };
+            if update.on_failure != FailureAction::Retry {
+                line.behaviour.bad_version = self.pick(&[0, 2, 3]);
+            }
+            for _ in 0..self.rng.below(3) {
+                let at = FIRST + self.rng.below(rage / MS) * MS;
+                let undo = RolloutOrder::Undo { to: None };
+                let order = self.pick(&[RolloutOrder::Pause, RolloutOrder::Resume, RolloutOrder::Promote, undo]);
+                self.push(at, Action::Rollout { service: line.name.clone(), order, at: Target::ONE });
+            }
+        }
+        std::mem::swap(&mut self.rng, &mut rng);
+    }
+
+    /// In one flock of three one service is a job. Drawn apart, likewise.
+    fn jobs(&mut self, services: &mut [ServiceLine], rng: Rng) {
+        let mut rng = std::mem::replace(&mut self.rng, rng);
+        let index = usize::try_from(self.rng.below(9)).unwrap_or(usize::MAX);
+        if let Some(line) = services.get_mut(index) {
+            line.behaviour.finish_ms = self.pick(&[100, 1_000, 5_000]);
+            line.behaviour.bad_version = 0;
+            line.parallelism = self.pick(&[0, 1, 3]);
+            line.rollout = RolloutPolicy::default();
+        }
+        std::mem::swap(&mut self.rng, &mut rng);
+    }
+
+    /// In one flock of three one service is due each minute. Drawn apart, likewise.
+    fn crons(&mut self, services: &mut [ServiceLine], rng: Rng) {
+        let mut rng = std::mem::replace(&mut self.rng, rng);
+        let index = usize::try_from(self.rng.below(9)).unwrap_or(usize::MAX);
+        if let (Some(line), Ok(calendar)) = (services.get_mut(index), parse("* * * * *")) {
+            line.behaviour.finish_ms = self.pick(&[100, 5_000, 30_000, 70_000]);
+            line.behaviour.bad_version = 0;
+            line.rollout = RolloutPolicy::default();
+            line.cron = Some(Cron {
+                overlap: self.pick(&[Overlap::Allow, Overlap::Forbid, Overlap::Replace]),
+                missed: self.pick(&[Missed::RunOnce, Missed::RunOnce, Missed::Skip]),
+                history: self.pick(&[1, 3]),
+                ..Cron::of(calendar, Job::default())
+            });
+        }
+        std::mem::swap(&mut self.rng, &mut rng);
+    }
+
+    /// In one flock of three hosts are drained and cordoned, and some are not any more later. Drawn apart, like versions.
+    fn orders(&mut self, hosts: u32, rage: Nanos, rng: Rng) -> bool {
+        let mut rng = std::mem::replace(&mut self.rng, rng);
+        let count = self.pick(&[0, 0, 1, 0, 0, 4]);
+        for _ in 0..count {
+            let at = FIRST + self.rng.below(rage / MS) * MS;
+            let deadline = self.pick(&[None, None, Some(0), Some(2 * SECOND), Some(20 * SECOND)]);
+            let (order, back) = match self.rng.below(4) {
+                0 => (Order::Cordon, Order::Uncordon),
+                _ => (Order::Drain(deadline), Order::Undrain),
+            };
+            let some = fixed(self.some(hosts));
+            self.push(at, Action::Order { how: order, hosts: some });
+            if self.rng.below(2) == 0 {
+                let later = at + self.pick(&[100, 2_000, 20_000]) * MS;
+                let some = fixed(self.some(hosts));
+                self.push(later, Action::Order { how: back, hosts: some });
+            }
+        }
+        std::mem::swap(&mut self.rng, &mut rng);
+        count > 0
     }
 
     fn fault(&mut self, kind: Kind, at: Nanos, lasts: Nanos, hosts: Target) {
@@ -344,7 +465,8 @@ fn rollout(services: &[ServiceLine]) -> Nanos {
         Count::Fixed(count) => u64::from(count),
         Count::PerHost(_) | Count::Percent(_) => 0,
     };
-    let slot = |b: &Behaviour| (b.start_ms + b.ready_ms + b.stop_ms.min(GRACE_MS) + PROBED_WITHIN_MS) * MS;
+    let slot =
+        |b: &Behaviour| (b.start_ms + b.finish_ms + b.ready_ms + b.stop_ms.min(GRACE_MS) + PROBED_WITHIN_MS) * MS;
     services.iter().map(|line| slots(line) * slot(&line.behaviour)).max().unwrap_or(0)
 }
 

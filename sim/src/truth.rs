@@ -22,6 +22,8 @@ pub(crate) struct Run {
     /// The start of its host's agent under which it came up.
     pub(crate) boot: u32,
     pub(crate) ready: bool,
+    /// One at most may run.
+    pub(crate) is_lone: bool,
 }
 
 /// Everything that is measured.
@@ -34,11 +36,21 @@ pub(crate) struct Figures {
     pub(crate) deploy: Samples,
     pub(crate) dns_stale: Samples,
     pub(crate) duplicate: Samples,
+    pub(crate) dark: Samples,
     pub(crate) false_positives: u64,
     pub(crate) moves: u64,
     pub(crate) moves_minimum: u64,
     pub(crate) abandoned: u64,
     pub(crate) outages: u64,
+    pub(crate) drain_losses: u64,
+    pub(crate) shares: u64,
+    pub(crate) hurried: u64,
+    pub(crate) gaps: u64,
+    pub(crate) reruns: u64,
+    pub(crate) crowded: u64,
+    pub(crate) overlaps: u64,
+    /// The last slot that was begun though it had finished, and what happened to it.
+    pub(crate) rerun: String,
 }
 
 /// An instance that is dead but still answered with.
@@ -61,13 +73,21 @@ struct Deploying {
 pub(crate) struct Truth {
     pub(crate) runs: BTreeMap<ReplicaKey, Vec<Run>>,
     pub(crate) figures: Figures,
+    /// Hosts that came back, or take work again, and when they took what for their share.
+    pub(crate) came: BTreeMap<HostNo, Vec<Nanos>>,
     used: BTreeMap<HostNo, Resources>,
     double: BTreeMap<(ReplicaKey, u64), Nanos>,
     lost: BTreeMap<ReplicaKey, Nanos>,
+    /// Services of which nothing is ready any more, and since when.
+    dark: BTreeMap<ServiceKey, Nanos>,
     last_host: BTreeMap<ReplicaKey, HostNo>,
     history: BTreeMap<ReplicaKey, VecDeque<String>>,
     stale: BTreeMap<(ServiceKey, Slot, HostNo), Stale>,
     deploying: Vec<Deploying>,
+    /// Slots of jobs that did what they should, at which version, where and when.
+    finished: BTreeMap<(ReplicaKey, u64), (HostNo, Nanos)>,
+    /// Runs of cron services that were begun: when they were due, and when a process of them came up last.
+    pub(crate) begun: BTreeMap<(ServiceKey, u64), Nanos>,
     /// Where everything ran, while somebody wants a report.
     pub(crate) stays: Option<Stays>,
 }
@@ -111,6 +131,39 @@ impl Truth {
         }
     }
 
+    /// A slot of a job did what it should.
+    pub(crate) fn finished(&mut self, at: Nanos, replica: &ReplicaKey, host: HostNo, version: u64) {
+        self.finished.entry((replica.clone(), version)).or_insert((host, at));
+    }
+
+    /// When and where that was, if it ever was.
+    pub(crate) fn finish(&self, replica: &ReplicaKey, version: u64) -> Option<(HostNo, Nanos)> {
+        self.finished.get(&(replica.clone(), version)).copied()
+    }
+
+    /// When a slot of a run did what it should, at whatever version.
+    pub(crate) fn run_finish(&self, replica: &ReplicaKey) -> Option<Nanos> {
+        let mut all = self.finished.range((replica.clone(), 0)..=(replica.clone(), u64::MAX));
+        all.next().map(|(_, (_, at))| *at)
+    }
+
+    /// When a slot of a run did what it should for the last time.
+    pub(crate) fn last_finish_of_run(&self, service: &ServiceKey, due: u64) -> Option<Nanos> {
+        let key = |slot| (ReplicaKey { service: service.clone(), slot }, 0);
+        let all = self.finished.range(key(Slot::Run(due, 0))..key(Slot::Run(due, u32::MAX)));
+        all.map(|(_, (_, at))| *at).max()
+    }
+
+    /// A host died: what finished there just before is perhaps known to nobody.
+    pub(crate) fn unspread(&mut self, host: HostNo, after: Nanos) {
+        self.finished.retain(|_, (at, when)| *at != host || *when < after);
+    }
+
+    /// A process that runs.
+    pub(crate) fn run(&self, replica: &ReplicaKey, alloc: AllocId) -> Option<Run> {
+        self.runs.get(replica)?.iter().find(|run| run.alloc == alloc).copied()
+    }
+
     /// A process would pass its probe from now on.
     pub(crate) fn ready(&mut self, at: Nanos, replica: &ReplicaKey, alloc: AllocId) {
         self.note(at, replica, &format!("{alloc:?} is ready"));
@@ -123,6 +176,9 @@ impl Truth {
         let (host, version) = (run.host, run.version);
         if let Some(since) = self.lost.remove(replica) {
             self.figures.failover.add(at, at - since);
+        }
+        if let Some(since) = self.dark.remove(&replica.service) {
+            self.figures.dark.add(at, at - since);
         }
         if let Some(stale) = self.stale.remove(&(replica.service.clone(), replica.slot, host)) {
             // It is back in the same place: the answers are right again.
@@ -171,9 +227,24 @@ impl Truth {
         }
     }
 
+    /// A service that goes on has lost a ready process to a fault: is any other ready?
+    pub(crate) fn dims(&mut self, at: Nanos, service: &ServiceKey) {
+        let first = ReplicaKey { service: service.clone(), slot: Slot::Number(0) };
+        let of_service = self.runs.range(first..).take_while(|(replica, _)| replica.service == *service);
+        if !of_service.flat_map(|(_, runs)| runs).any(|run| run.ready) {
+            self.dark.entry(service.clone()).or_insert(at);
+        }
+    }
+
+    /// Since when a replica runs twice at a version.
+    pub(crate) fn double_since(&self, replica: &ReplicaKey, version: u64) -> Option<Nanos> {
+        self.double.get(&(replica.clone(), version)).copied()
+    }
+
     /// A replica is no longer wanted: nobody waits for it.
     pub(crate) fn forget_losses(&mut self) {
         self.lost.clear();
+        self.dark.clear();
         self.deploying.clear();
     }
 
@@ -220,8 +291,11 @@ impl Truth {
         });
     }
 
-    /// Duplicates that never ended count up to the end.
+    /// Duplicates and outages that never ended count up to the end.
     pub(crate) fn close(&mut self, at: Nanos) {
+        for since in std::mem::take(&mut self.dark).into_values() {
+            self.figures.dark.add(at, at - since);
+        }
         for since in std::mem::take(&mut self.double).into_values() {
             self.figures.duplicate.add(at, at - since);
         }
@@ -248,6 +322,7 @@ mod tests {
             reserve: Resources { cpu_milli: 5, memory_bytes: 5 },
             boot: 1,
             ready: false,
+            is_lone: false,
         };
         let mut truth = Truth::default();
         truth.started(10, &replica, run(0, 1));

@@ -1,4 +1,5 @@
-//! Simulated processes and the driver that runs them. They live on a host, not in its agent: an agent may come and go.
+//! Simulated processes and the driver that runs them. They live on a host, not in its agent: an agent may come and go. So does
+//! the keeper of each, which kills it at the end of its lease by the host's clock.
 //!
 //! How a process behaves is written in its own command line, so that it is part of its revision like any real program's
 //! behaviour. Divergence from reality: a start is never half done.
@@ -8,8 +9,15 @@ use std::collections::BTreeMap;
 use dunlin_core::face::{Adopted, DriverCommand, DriverEvent, Exit, ProbeOutcome, StartFailure, StartSpec};
 use dunlin_gossip::model::{AllocId, Exec, ReplicaKey, Resources, Workload};
 use dunlin_gossip::rng::Rng;
+use dunlin_gossip::time::Instant;
 
+use crate::clock::Clock;
 use crate::queue::{MS, Nanos};
+
+/// A keeper that waits for the end of a lease is looked at so often: a clock's rate may change meanwhile.
+const KEEPER_LOOKS: Nanos = 500 * MS;
+/// From the end of a lease to the end of the process.
+const KILL: core::ops::Range<Nanos> = MS..50 * MS;
 
 /// How a process behaves. All times in milliseconds; zero means never where never makes sense.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -22,17 +30,31 @@ pub struct Behaviour {
     pub ready_ms: u64,
     /// Exits with code 1 after so long.
     pub crash_ms: u64,
+    /// Exits with code 0 after so long: it is a job's.
+    pub finish_ms: u64,
     /// Stops answering probes after so long.
     pub hang_ms: u64,
     /// From the signal to the end.
     pub stop_ms: u64,
     /// One in so many starts fails.
     pub fail_one_in: u64,
+    /// The version that ends with code 1 as soon as it runs.
+    pub bad_version: u64,
+    /// One at most may run.
+    pub lone: bool,
+    /// Nobody asks whether it is well: that it hangs is seen by nobody.
+    pub unchecked: bool,
     /// What it reserves, for the overcommit check.
     pub reserve: Resources,
 }
 
 impl Behaviour {
+    /// True for the version that never runs.
+    #[must_use]
+    pub const fn is_bad(&self) -> bool {
+        self.version != 0 && self.version == self.bad_version
+    }
+
     /// As a command line.
     #[must_use]
     pub fn workload(&self) -> Workload {
@@ -44,11 +66,15 @@ impl Behaviour {
             ("hang", self.hang_ms),
             ("stop", self.stop_ms),
             ("fail", self.fail_one_in),
+            ("bad", self.bad_version),
+            ("lone", u64::from(self.lone)),
             ("cpu", self.reserve.cpu_milli),
             ("memory", self.reserve.memory_bytes),
         ];
         let mut argv = vec!["simulated".to_owned()];
         argv.extend(fields.iter().map(|(name, value)| format!("{name}={value}")));
+        argv.extend(self.unchecked.then(|| "unchecked=1".to_owned()));
+        argv.extend((self.finish_ms > 0).then(|| format!("finish={}", self.finish_ms)));
         Workload::Exec(Exec { argv, working_dir: None })
     }
 
@@ -65,9 +91,13 @@ impl Behaviour {
                 "start" => found.start_ms = value,
                 "ready" => found.ready_ms = value,
                 "crash" => found.crash_ms = value,
+                "finish" => found.finish_ms = value,
                 "hang" => found.hang_ms = value,
                 "stop" => found.stop_ms = value,
                 "fail" => found.fail_one_in = value,
+                "bad" => found.bad_version = value,
+                "lone" => found.lone = value > 0,
+                "unchecked" => found.unchecked = value > 0,
                 "cpu" => found.reserve.cpu_milli = value,
                 "memory" => found.reserve.memory_bytes = value,
                 _ => {}
@@ -93,6 +123,8 @@ pub(crate) struct Process {
     pub(crate) behaviour: Behaviour,
     pub(crate) stage: Stage,
     stopping: bool,
+    /// When its keeper kills it, by the host's clock.
+    lease: Option<Instant>,
 }
 
 impl Process {
@@ -121,6 +153,8 @@ pub(crate) enum ProcessStep {
     Hang,
     FailsToStart,
     End(Exit),
+    /// Its keeper looks whether its lease is over.
+    Lease,
 }
 
 /// What a command leads to.
@@ -140,9 +174,14 @@ pub(crate) struct Processes {
 
 impl Processes {
     /// Does what an agent asks for.
-    pub(crate) fn command(&mut self, command: DriverCommand, now: Nanos, rng: &mut Rng) -> Vec<Effect> {
+    pub(crate) fn command(&mut self, command: DriverCommand, now: Nanos, clock: Clock, rng: &mut Rng) -> Vec<Effect> {
         match command {
-            DriverCommand::Start(spec) => self.start(*spec, rng),
+            DriverCommand::Start(spec) => self.start(*spec, now, clock, rng),
+            DriverCommand::Extend { alloc, until } => {
+                let lease = self.all.get_mut(&alloc).and_then(|process| process.lease.as_mut());
+                lease.into_iter().for_each(|lease| *lease = until.max(*lease));
+                Vec::new()
+            }
             DriverCommand::Stop { alloc, stop } => {
                 let Some(process) = self.all.get_mut(&alloc) else {
                     let event = DriverEvent::Exited { alloc, attempt: 0, exit: Exit::Lost };
@@ -183,7 +222,7 @@ impl Processes {
         }
     }
 
-    fn start(&mut self, spec: StartSpec, rng: &mut Rng) -> Vec<Effect> {
+    fn start(&mut self, spec: StartSpec, now: Nanos, clock: Clock, rng: &mut Rng) -> Vec<Effect> {
         let (alloc, attempt) = (spec.alloc, spec.attempt);
         if let Some(process) = self.all.get(&alloc) {
             match process.stage {
@@ -195,13 +234,20 @@ impl Processes {
                 Stage::Ended(_) => {}
             }
         }
+        if spec.lease.is_some_and(|lease| lease <= clock.local(now)) {
+            let failure = StartFailure::Other("its lease is over".to_owned());
+            return vec![Effect::Tell { after: MS, event: DriverEvent::StartFailed { alloc, attempt, failure } }];
+        }
         let behaviour = Behaviour::of(&spec.workload);
         let fails = behaviour.fail_one_in > 0 && rng.below(behaviour.fail_one_in) == 0;
         let step = if fails { ProcessStep::FailsToStart } else { ProcessStep::Up };
-        let process = Process { replica: spec.replica, attempt, behaviour, stage: Stage::Starting, stopping: false };
+        let (stage, lease) = (Stage::Starting, spec.lease);
+        let process = Process { replica: spec.replica, attempt, behaviour, stage, stopping: false, lease };
         self.all.insert(alloc, process);
         let after = behaviour.start_ms * MS + rng.range(2 * MS..8 * MS);
-        vec![Effect::Step { after, alloc, attempt, step }]
+        let mut effects = vec![Effect::Step { after, alloc, attempt, step }];
+        effects.extend(lease.map(|lease| keeper_looks(alloc, attempt, lease, now, clock)));
+        effects
     }
 
     /// Lets a step happen; what an agent that is there hears of it, and what follows.
@@ -211,12 +257,24 @@ impl Processes {
         attempt: u32,
         step: ProcessStep,
         now: Nanos,
+        clock: Clock,
+        rng: &mut Rng,
     ) -> Option<(Option<DriverEvent>, Vec<Effect>)> {
         let process = self.all.get_mut(&alloc).filter(|p| p.attempt == attempt)?;
         let step_later = |after, step| Effect::Step { after, alloc, attempt, step };
         match (step, process.stage) {
             (_, Stage::Ended(_)) | (ProcessStep::Up | ProcessStep::FailsToStart, Stage::Running { .. }) => None,
+            (ProcessStep::Lease, _) => {
+                let lease = process.lease?;
+                let effect = if lease <= clock.local(now) {
+                    step_later(rng.range(KILL), ProcessStep::End(Exit::Signal(9)))
+                } else {
+                    keeper_looks(alloc, attempt, lease, now, clock)
+                };
+                Some((None, vec![effect]))
+            }
             (ProcessStep::Ready, _) => process.runs().then(|| (None, Vec::new())),
+            (ProcessStep::Hang, _) if process.behaviour.unchecked => None,
             (ProcessStep::Hang, Stage::Starting) => None,
             (ProcessStep::Hang, Stage::Running { ready_at, .. }) => {
                 process.stage = Stage::Running { ready_at, hangs_at: now };
@@ -228,7 +286,8 @@ impl Processes {
                 Some((Some(DriverEvent::StartFailed { alloc, attempt, failure }), Vec::new()))
             }
             (ProcessStep::Up, Stage::Starting) => {
-                let Behaviour { ready_ms, hang_ms, crash_ms, .. } = process.behaviour;
+                let Behaviour { ready_ms, hang_ms, finish_ms, .. } = process.behaviour;
+                let crash_ms = if process.behaviour.is_bad() { 1 } else { process.behaviour.crash_ms };
                 let ready_at = now + ready_ms * MS;
                 process.stage = Stage::Running { ready_at, hangs_at: Nanos::MAX };
                 let mut later = vec![step_later(ready_ms * MS, ProcessStep::Ready)];
@@ -237,6 +296,9 @@ impl Processes {
                 }
                 if crash_ms > 0 {
                     later.push(step_later(crash_ms * MS, ProcessStep::End(Exit::Code(1))));
+                }
+                if finish_ms > 0 {
+                    later.push(step_later(finish_ms * MS, ProcessStep::End(Exit::Code(0))));
                 }
                 Some((Some(DriverEvent::Started { alloc, attempt, instance: None }), later))
             }
@@ -264,6 +326,12 @@ impl Processes {
     }
 }
 
+/// The next look of a keeper at its lease.
+fn keeper_looks(alloc: AllocId, attempt: u32, lease: Instant, now: Nanos, clock: Clock) -> Effect {
+    let after = clock.world(lease).saturating_sub(now).min(KEEPER_LOOKS);
+    Effect::Step { after, alloc, attempt, step: ProcessStep::Lease }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,9 +344,13 @@ mod tests {
             start_ms: 2,
             ready_ms: 3,
             crash_ms: 4,
+            finish_ms: 9,
             hang_ms: 5,
             stop_ms: 6,
             fail_one_in: 7,
+            bad_version: 8,
+            lone: true,
+            unchecked: true,
             reserve,
         };
         assert_eq!(Behaviour::of(&one.workload()), one);

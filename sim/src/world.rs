@@ -5,19 +5,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use dunlin_core::Node;
-use dunlin_core::face::{DriverEvent, Input, Outputs};
+use dunlin_core::face::{DriverEvent, Exit, Input, Outputs};
 use dunlin_gossip::face::GossipInput;
 use dunlin_gossip::hash::mix;
 use dunlin_gossip::id::{ClusterId, NodeId};
 use dunlin_gossip::model::{AllocId, ReplicaKey};
 use dunlin_gossip::rng::{Rng, Seed};
 
+use crate::chronicle::Chronicle;
 use crate::clock::Clock;
 use crate::disk::Image;
 use crate::event::Event;
 use crate::fault::Faults;
 use crate::host::Host;
-use crate::invariant::{Checks, p4_overcommit, p5_abandoned, p8_answers};
+use crate::invariant::{Checks, p3_drain, p4_overcommit, p5_abandoned, p5_jobs, p6_at_most_one, p7_share, p8_answers};
 use crate::net::{HostNo, Net};
 use crate::operator::Operator;
 use crate::queue::{MS, Nanos, Queue, SECOND};
@@ -59,6 +60,7 @@ pub(crate) struct World {
     pub(crate) past: Option<Past>,
     /// Only while somebody wants a report.
     pub(crate) recorder: Option<Recorder>,
+    pub(crate) chronicle: Option<Box<Chronicle>>,
     outputs: Outputs,
 }
 
@@ -71,15 +73,15 @@ impl World {
             let mut off = |by: u64| clocks.below(2 * by + 1).cast_signed() - by.cast_signed();
             Clock::new(off(scenario.skew_ms), off(scenario.drift_ppm))
         };
-        let hosts: Vec<Host> =
-            (0..scenario.hosts).map(|no| Host::new(no, seed, scenario.capacity, clock(), scenario.timing())).collect();
+        let hosts: Vec<Host> = (0..scenario.hosts).map(|no| Host::new(no, seed, &scenario, clock())).collect();
+        let zone_of = (0..scenario.hosts).map(|no| scenario.zone_of(no)).collect();
         let mut world = Self {
             seed,
             cluster: ClusterId([7; 16]),
             now: 0,
             queue: Queue::new(),
             by_id: hosts.iter().map(|host| (host.id, host.no)).collect(),
-            net: Net::new(scenario.network.clone(), scenario.zones.clone(), hosts.len(), seed.split("net").rng()),
+            net: Net::new(scenario.network.clone(), scenario.zones.latency.clone(), zone_of, seed.split("net").rng()),
             truth: Truth::default(),
             operator: Operator::default(),
             faults: Faults::default(),
@@ -91,6 +93,7 @@ impl World {
             events: 0,
             past: None,
             recorder: None,
+            chronicle: None,
             outputs: Outputs::default(),
             hosts,
             scenario,
@@ -334,17 +337,24 @@ impl World {
         let (now, wall) = (host.clock.local(self.now), host.clock.wall(self.now));
         let seed = self.seed.split("node").nth(u64::from(no)).nth(u64::from(host.boot));
         let config = host.config(self.cluster);
-        let node = match self.past.as_ref().filter(|_| host.boot == 1) {
-            Some(past) => past.take_over(host, config, seed, now, wall, &mut self.outputs),
+        let (past, outputs) = (self.past.as_ref().filter(|_| host.boot == 1), &mut self.outputs);
+        let node = catch_unwind(AssertUnwindSafe(|| match past {
+            Some(past) => past.take_over(host, config, seed, now, wall, outputs),
             None => Node::new(
                 config,
                 host.disk.image.boot(wall, seed.split("generation").rng().next_u64()),
                 seed,
                 now,
                 wall,
-                &mut self.outputs,
+                outputs,
             ),
+        }));
+        let node = match node {
+            Ok(node) => node,
+            // What lies on its disk is poison to it.
+            Err(why) => return self.panicked(no, why),
         };
+        let host = &mut self.hosts[no as usize];
         host.node = Some(Box::new(node));
         // Names that an earlier process has told are told to nobody again.
         host.zone = zone.filter(|_| host.names.services().next().is_none());
@@ -373,28 +383,49 @@ impl World {
     fn process_step(&mut self, no: HostNo, alloc: AllocId, attempt: u32, step: ProcessStep) {
         let host = &mut self.hosts[no as usize];
         let ran = host.processes.all.get(&alloc).is_some_and(|p| p.runs());
-        let Some((event, effects)) = host.processes.step(alloc, attempt, step, self.now) else { return };
+        let Some((event, effects)) = host.processes.step(alloc, attempt, step, self.now, host.clock, &mut host.rng)
+        else {
+            return;
+        };
         let Some(process) = host.processes.all.get(&alloc) else { return };
         let replica = process.replica.clone();
         let behaviour = process.behaviour;
         match step {
             ProcessStep::Up => {
                 let (version, reserve) = (behaviour.version, behaviour.reserve);
-                let run = Run { host: no, alloc, version, reserve, boot: self.hosts[no as usize].boot, ready: false };
+                let (boot, is_lone) = (self.hosts[no as usize].boot, behaviour.lone);
+                let run = Run { host: no, alloc, version, reserve, boot, ready: false, is_lone };
+                p7_share::note_start(self, &replica, &run);
                 self.truth.started(self.now, &replica, run);
+                let now = self.now;
+                self.chronicle.iter_mut().for_each(|chronicle| chronicle.started(now, &replica, no));
+                p5_jobs::note(self, &replica, &behaviour);
+                p6_at_most_one::check(self, &replica);
                 p4_overcommit::check(self, no, &replica);
             }
-            ProcessStep::Ready => self.truth.ready(self.now, &replica, alloc),
+            ProcessStep::Ready => {
+                self.truth.ready(self.now, &replica, alloc);
+                let now = self.now;
+                self.chronicle.iter_mut().for_each(|chronicle| chronicle.ready(now, &replica, no));
+            }
             ProcessStep::Hang => self.truth.hung(self.now, &replica, alloc),
             ProcessStep::FailsToStart => self.truth.note(self.now, &replica, "a start fails"),
             ProcessStep::End(_) if ran => {
                 let was_stopped = process.is_stopping();
+                let run = self.truth.run(&replica, alloc);
                 self.process_ended(no, &replica, alloc, "exit");
+                if step == ProcessStep::End(Exit::Code(0)) {
+                    self.truth.finished(self.now, &replica, no, behaviour.version);
+                }
                 if was_stopped {
                     p5_abandoned::note(self, no, &replica, behaviour.version);
+                    if let Some(run) = run {
+                        p3_drain::note(self, no, &replica, run);
+                        p7_share::note_end(self, no, &replica, run);
+                    }
                 }
             }
-            ProcessStep::End(_) => {}
+            ProcessStep::End(_) | ProcessStep::Lease => {}
         }
         self.effects(no, 0, effects);
         let Some(event) = event else { return };

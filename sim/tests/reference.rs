@@ -50,6 +50,8 @@ fn scenarios(block: &str) -> Vec<String> {
 fn file(name: &str) -> Result<(String, String), String> {
     let text = match name {
         "planetlab.txt" => "0\t30\n30\t0\n",
+        "delays.csv" => "from,oslo,rome,lima\noslo,0.1,31.4,188.2\nrome,31.4,0.1,201.0\nlima,188.2,201.0,0.1\n",
+        "compose.yaml" => "services: {api: {image: 'api:${TAG}', healthcheck: {test: [CMD, x]}}}",
         "outages.csv" => "node,down_start_s,down_end_s\n1,0,7200\n",
         _ => return Err("this example names a file that the test does not have".to_owned()),
     };

@@ -115,6 +115,71 @@ fn broken_promises_are_told_with_the_command_that_shows_them_again() -> Result<(
     Ok(())
 }
 
+/// A flock that has no time to put right what it breaks.
+const TOO_SHORT: &str = "name: short\nabout: too little time\nhosts: 5\nstart: running\nservices:\n  - {name: web, replicas: 3/host}\n\
+                         timeline:\n  - {at: 3s, crash-hosts: 1}\nsettle: 1s\nend: 4s\n";
+
+#[test]
+fn of_a_broken_promise_the_messages_are_drawn_that_led_to_it() -> Result<(), Box<dyn std::error::Error>> {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("short.yaml");
+    std::fs::write(&path, TOO_SHORT)?;
+    let report = reported(&options(&path.display().to_string(), 1..=1));
+    let (tags, document): (_, Value) = (tags(&report.html)?, serde_json::from_str(&report.json)?);
+    assert!(report.html.contains("What led to it") && tags.iter().any(|tag| tag == "circle"), "{document}");
+    let past = &document["pasts"][0];
+    let hosts: Vec<u64> = past["hosts"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+    let messages = past["messages"].as_array().ok_or("messages")?;
+    assert!(!messages.is_empty() && messages.len() <= 40, "{past}");
+    for message in messages {
+        let ends = [&message["from"], &message["to"]].map(Value::as_u64);
+        assert!(ends.iter().all(|end| end.is_some_and(|end| hosts.contains(&end))), "{message}: {hosts:?}");
+        assert!(message["sent_s"].as_f64() <= past["at_s"].as_f64(), "{message}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_failover_is_told_step_by_step() -> Result<(), Box<dyn std::error::Error>> {
+    let report = reported(&RunOptions { nodes: Some(8), ..options("kill-one", 2..=2) });
+    let document: Value = serde_json::from_str(&report.json)?;
+    let all = document["failovers"].as_array().ok_or("failovers")?;
+    assert!(!all.is_empty(), "kill-one kills a busy host");
+    for of in all {
+        let keys = ["suspected_s", "known_s", "claimed_s", "started_s", "ready_s", "named_s", "named_by_all_s"];
+        let steps: Vec<f64> = keys.iter().filter_map(|key| of[*key].as_f64()).collect();
+        assert!(steps.len() == keys.len() && steps.is_sorted(), "{of}");
+        assert!(of["from"] != of["to"], "{of}");
+    }
+    let longest = all.iter().filter_map(|of| of["ready_s"].as_f64()).fold(0.0, f64::max);
+    assert_eq!(Some(longest), document["runs"][0]["failover_s"]["max"].as_f64(), "the figure and the steps are one");
+    assert!(report.html.contains("Why failovers took as long as they did"));
+    let letters = document["states"]["letters"].as_array().ok_or("letters")?;
+    let samples = document["series"]["at_s"].as_array().map_or(0, Vec::len);
+    assert_eq!(letters.len(), 8);
+    assert!(letters.iter().all(|of| of.as_str().map(str::len) == Some(samples)));
+    assert!(
+        letters.iter().any(|of| of.as_str().is_some_and(|text| text.trim().contains(' '))),
+        "one was gone for a while"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_is_sent_is_told_by_kind() -> Result<(), Box<dyn std::error::Error>> {
+    let document: Value = serde_json::from_str(&reported(&options("conflicting-writes", 1..=1)).json)?;
+    let column = |name: &str| -> Vec<u64> {
+        document["series"][name].as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
+    };
+    let kinds = ["probe", "control", "push", "sync", "link"].map(|kind| column(&format!("{kind}_bytes_per_s")));
+    for (at, all) in column("bytes_per_s").iter().enumerate() {
+        let sum: u64 = kinds.iter().filter_map(|kind| kind.get(at)).sum();
+        // Each is rounded down to whole bytes a second.
+        assert!(*all >= sum && *all <= sum + 5, "{all} and {sum}");
+    }
+    assert!(kinds.iter().all(|kind| kind.iter().sum::<u64>() > 0), "writes of all kinds travel");
+    Ok(())
+}
+
 #[test]
 fn the_document_holds_the_runs_and_what_was_recorded() -> Result<(), Box<dyn std::error::Error>> {
     let options = RunOptions { nodes: Some(6), ..options("kill-one", 1..=2) };

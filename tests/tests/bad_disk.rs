@@ -182,7 +182,10 @@ fn a_taken_address_of_each_kind() {
     let port = |n: u16| format!("{address}:{n}");
     let start = |bind: u16, dns: u16| run(root.path(), &["agent", "--bind", &port(bind), "--dns", &port(dns)]);
     refused(&start(7400, 7498), 1, &[&port(7400), "in use", "--bind"]);
-    refused(&start(7499, 7453), 1, &[&port(7453), "udp", "--dns"]);
+    refused(&start(7499, 7453), 1, &[&port(7453), "in use", "--dns"]);
+    let taken = std::net::UdpSocket::bind((address, 7496)).expect("a socket");
+    refused(&start(7499, 7496), 1, &[&port(7496), "udp", "--dns"]);
+    drop(taken);
     let taken = std::net::TcpListener::bind((address, 7497)).expect("a listener");
     refused(&start(7499, 7497), 1, &[&port(7497), "tcp", "--dns"]);
     drop(taken);

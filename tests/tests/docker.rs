@@ -51,12 +51,16 @@ struct Flock {
 
 impl Flock {
     fn start(test: &str) -> Option<Self> {
+        Self::start_with(test, 3, &["--workload-dns", "off"])
+    }
+
+    fn start_with(test: &str, nodes: u8, options: &[&str]) -> Option<Self> {
         if !has_program("dig") {
             left_out(test, "no dig here");
             return None;
         }
         let image = Image::make(&[]).map_err(|why| left_out(test, &why)).ok()?;
-        let cluster = Cluster::start(3);
+        let cluster = Cluster::with_options(nodes, options);
         let status = cluster.nodes[0].json(&["status"]).expect("status");
         let label = format!("dunlin.cluster={}", status["cluster"].as_str().expect("the cluster's id"));
         Some(Self { cluster, _clean: Clean(label.clone()), label, image })
@@ -148,6 +152,54 @@ fn containers_are_served_adopted_and_removed() {
         let left = containers(&flock.label);
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
+}
+
+/// What a container is told of names, and what it hears when it asks for another service of its stack by its bare name.
+const ASKING: &str = r#"
+services:
+  asker:
+    image: ${IMAGE}
+    command:
+      - /bin/sh
+      - -c
+      - |
+        cat /etc/resolv.conf > /tmp/index.html
+        until nslookup db 2>&1 | grep . > /tmp/answer && grep -q Name: /tmp/answer; do sleep 0.2; done
+        cat /tmp/answer >> /tmp/index.html
+        exec httpd -f -p 8080 -h /tmp
+    ports:
+      - target: 8080
+        name: http
+    stop_grace_period: 1s
+    x-dunlin:
+      healthcheck:
+        http:
+          port: http
+          path: /index.html
+        interval: 500ms
+  db:
+    image: ${IMAGE}
+    command: [/bin/httpd, -f, -p, "8080"]
+    ports:
+      - target: 8080
+        name: http
+    stop_grace_period: 1s
+"#;
+
+#[test]
+fn a_container_asks_its_node_for_bare_names() {
+    // One agent only: there is one port 53 on the engine's network.
+    let options = ["--workload-dns", "auto"];
+    let Some(flock) = Flock::start_with("a_container_asks_its_node_for_bare_names", 1, &options) else { return };
+    let compose = ASKING.replace("${IMAGE}", &flock.image.name);
+    let deployed = flock.cluster.deploy(0, &compose, &["--wait"]);
+    assert!(deployed.status.success(), "{} {}", text(&deployed.stdout), text(&deployed.stderr));
+    let page = flock.pages(0, "asker").expect("its page").concat();
+    let bridge = page.lines().find_map(|line| line.strip_prefix("nameserver ")).expect("a name server");
+    assert!(page.contains("search shop.dunlin.internal"), "{page}");
+    assert!(page.contains("ndots:1") && page.contains("timeout:1"), "{page}");
+    assert!(page.contains(&format!("Address:\t{bridge}:53")), "this node's server answered: {page}");
+    assert!(page.contains("db.shop.dunlin.internal"), "{page}");
 }
 
 #[test]

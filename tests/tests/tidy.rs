@@ -20,7 +20,7 @@ const LONGER: &[(&str, &str, usize)] = &[
 const PURE: [&str; 4] = ["gossip/core", "dns/names", "node/core", "node/compose"];
 
 /// What must not be in a pure package's dependency tree: runtimes, sockets, entropy.
-const FORBIDDEN: [&str; 6] = ["tokio", "mio", "socket2", "quinn", "getrandom", "hickory-server"];
+const FORBIDDEN: [&str; 6] = ["tokio", "mio", "socket2", "quinn", "getrandom", "hickory-proto"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()

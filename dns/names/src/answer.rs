@@ -3,16 +3,20 @@
 //! NXDOMAIN says that neither the name nor anything below it exists; NODATA that the name exists without such records
 //! (RFC 2308, RFC 8020). Both carry the SOA.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use dunlin_gossip::rng::Rng;
 
-use crate::change::Instance;
+use crate::find::{Found, Order};
 use crate::name::{Fqdn, address_of_reverse};
-use crate::zone::{Zone, slot_label};
+use crate::quick::SOA_MINIMUM;
+use crate::zone::{Host, Zone};
+
+/// Name servers that the zone names at most: more would not fit into a datagram with their addresses.
+const MAX_SERVERS: usize = 13;
 
 /// What is asked for; other types exist but are never answered with data.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -27,27 +31,61 @@ pub enum Wanted {
     Soa,
     /// Name servers.
     Ns,
-    /// Labels, cluster id.
+    /// Labels, cluster id, what an instance is.
     Txt,
     /// Names of addresses.
     Ptr,
-    /// Everything there is.
+    /// Where a port named `https` is (RFC 9460).
+    Https,
+    /// Where a port is (RFC 9460).
+    Svcb,
+    /// One type of those that there are (RFC 8482 section 4.1).
     Any,
     /// A type without records here.
     Other,
 }
+
+/// Types with records, in the order in which ANY looks for one.
+pub(crate) const TYPES: [Wanted; 9] = [
+    Wanted::Soa,
+    Wanted::A,
+    Wanted::Aaaa,
+    Wanted::Srv,
+    Wanted::Https,
+    Wanted::Svcb,
+    Wanted::Txt,
+    Wanted::Ptr,
+    Wanted::Ns,
+];
 
 /// A record's content.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Data {
     /// An address, A or AAAA by its family.
     Address(IpAddr),
-    /// RFC 2782; priority 0 and weight 1 always.
+    /// RFC 2782.
     Srv {
+        /// 0, save where the name asks for what is near.
+        priority: u16,
+        /// The node's label `dns-weight`, else 1.
+        weight: u16,
         /// The port on the target.
         port: u16,
         /// A name in this zone that resolves.
         target: Fqdn,
+    },
+    /// HTTPS or SVCB (RFC 9460), in service mode.
+    Service {
+        /// HTTPS, not SVCB.
+        is_https: bool,
+        /// 1 for the nearest, save that only names that ask for what is near tell.
+        priority: u16,
+        /// The port on the target.
+        port: u16,
+        /// A name in this zone that resolves.
+        target: Fqdn,
+        /// The target's address.
+        hint: IpAddr,
     },
     /// The zone's start of authority.
     Soa {
@@ -93,23 +131,6 @@ pub enum Answer {
     NotOurs,
 }
 
-/// What stands at a name.
-enum Node<'a> {
-    Apex,
-    /// Exists only because something lies below it.
-    Empty,
-    Host(Option<IpAddr>, Vec<String>),
-    /// Instances; with a port filter for RFC 2782 names.
-    Service(Vec<&'a Instance>, Option<(&'a str, &'a str)>, ServiceAt<'a>),
-    Nothing,
-}
-
-#[derive(Clone, Copy)]
-struct ServiceAt<'a> {
-    service: &'a str,
-    stack: &'a str,
-}
-
 impl Zone {
     /// Answers a question. `rng` shuffles; the same generator state gives the same order.
     #[must_use]
@@ -117,179 +138,141 @@ impl Zone {
         let Some(labels) = name.within(&self.origin) else {
             return self.answer_reverse(name, wanted);
         };
-        let node = self.find(labels);
-        if matches!(node, Node::Nothing) {
+        let found = self.find(labels);
+        if matches!(found, Found::Nothing) {
             return Answer::NoName(self.soa());
         }
-        let (mut answers, mut additional) = self.records(name, &node, wanted);
+        let (mut answers, mut additional) = match wanted {
+            Wanted::Any => {
+                let of = TYPES.iter().map(|wanted| (self.records(name, &found, *wanted).0, vec![]));
+                of.into_iter().find(|(answers, _)| !answers.is_empty()).unwrap_or_default()
+            }
+            wanted => self.records(name, &found, wanted),
+        };
         if answers.is_empty() {
             return Answer::NoData(self.soa());
         }
         rng.shuffle(&mut answers);
-        additional.sort_unstable();
-        additional.dedup();
+        if let Found::Service(asked) = &found
+            && asked.order == Order::One
+        {
+            answers.truncate(1);
+            additional.retain(|record| answers.iter().any(|answer| leads_to(answer, &record.name)));
+        }
         Answer::Found { answers, additional }
     }
 
     /// The zone's SOA, as it stands in negative answers: its TTL bounds how long a "no" is kept (RFC 2308 section 5).
     #[must_use]
     pub fn soa(&self) -> Record {
+        self.soa_of(&self.origin)
+    }
+
+    fn soa_of(&self, apex: &Fqdn) -> Record {
         let data = Data::Soa { primary: self.origin.prefixed(&["ns"]), serial: self.serial };
-        Record { name: self.origin.clone(), ttl: 1, data }
+        Record { name: apex.clone(), ttl: SOA_MINIMUM, data }
     }
 
-    fn find<'a>(&'a self, labels: &'a [String]) -> Node<'a> {
-        match labels {
-            [] => Node::Apex,
-            [only] if only == "node" || only == "ns" => Node::Empty,
-            [node, kind] if kind == "node" => self.node_by_name(node).map_or(Node::Nothing, |host| {
-                let texts = host.labels.iter().map(|(k, v)| alloc::format!("{k}={v}")).collect();
-                Node::Host(host.address, texts)
-            }),
-            [stack] => {
-                if self.stacks.contains_key(stack) {
-                    Node::Empty
-                } else {
-                    Node::Nothing
-                }
+    /// The records of one type at a name, in order, and what belongs into the additional section.
+    pub(crate) fn records(&self, name: &Fqdn, found: &Found<'_>, wanted: Wanted) -> (Vec<Record>, Vec<Record>) {
+        match found {
+            Found::Apex => self.apex(wanted),
+            Found::Empty | Found::Nothing => (vec![], vec![]),
+            Found::Here => {
+                let host = self.here.and_then(|here| self.nodes.get(&here));
+                (host.map(|host| self.addresses(name, host.address, wanted)).unwrap_or_default(), vec![])
             }
-            [service, stack] => self.find_service(service, stack, |_| true, None),
-            [proto, service, stack] if proto == "_tcp" || proto == "_udp" => {
-                match self.find_service(service, stack, |_| true, None) {
-                    Node::Nothing => Node::Nothing,
-                    _ => Node::Empty,
-                }
-            }
-            [slot, service, stack] => {
-                let node = self.find_service(service, stack, |i| slot_label(self, i.slot) == *slot, None);
-                match node {
-                    Node::Service(found, ..) if found.is_empty() => Node::Nothing,
-                    other => other,
-                }
-            }
-            [port, proto, service, stack] => {
-                let (Some(port), Some(proto)) = (port.strip_prefix('_'), proto.strip_prefix('_')) else {
-                    return Node::Nothing;
-                };
-                self.find_service(service, stack, |_| true, Some((port, proto)))
-            }
-            _ => Node::Nothing,
+            Found::Host(host) => (self.host(name, host, wanted), vec![]),
+            Found::Service(asked) => self.service_records(name, asked, wanted),
         }
     }
 
-    fn find_service<'a>(
-        &'a self,
-        service: &'a str,
-        stack: &'a str,
-        keep: impl Fn(&Instance) -> bool,
-        port: Option<(&'a str, &'a str)>,
-    ) -> Node<'a> {
-        let Some(instances) = self.stacks.get(stack).and_then(|s| s.get(service)) else { return Node::Nothing };
-        Node::Service(instances.iter().filter(|i| keep(i)).collect(), port, ServiceAt { service, stack })
-    }
-
-    fn records(&self, name: &Fqdn, node: &Node<'_>, wanted: Wanted) -> (Vec<Record>, Vec<Record>) {
-        match node {
-            Node::Apex => (self.apex(wanted), self.ns_addresses(wanted)),
-            Node::Empty | Node::Nothing => (vec![], vec![]),
-            Node::Host(address, texts) => (self.host(name, *address, texts, wanted), vec![]),
-            Node::Service(instances, port, at) => self.service(name, instances, *port, *at, wanted),
+    fn apex(&self, wanted: Wanted) -> (Vec<Record>, Vec<Record>) {
+        let one = |data| (vec![self.record(&self.origin, data)], vec![]);
+        match wanted {
+            Wanted::Soa => (vec![self.soa()], vec![]),
+            Wanted::Txt => one(Data::Txt(vec![alloc::format!("cluster={}", self.cluster)])),
+            Wanted::Ns => {
+                let here = self.here.and_then(|here| self.nodes.get(&here));
+                let others = self.nodes.iter().filter(|(id, _)| Some(**id) != self.here).map(|(_, host)| host);
+                let all = here.into_iter().chain(others);
+                let reachable = all.filter_map(|host| Some((self.node_fqdn(&host.name), host.address?)));
+                let servers: Vec<(Fqdn, IpAddr)> = reachable.take(MAX_SERVERS).collect();
+                let mut names: Vec<Record> =
+                    servers.iter().map(|(name, _)| self.record(&self.origin, Data::Ns(name.clone()))).collect();
+                names.dedup();
+                (names, servers.into_iter().map(|(name, at)| self.record(&name, Data::Address(at))).collect())
+            }
+            Wanted::A
+            | Wanted::Aaaa
+            | Wanted::Srv
+            | Wanted::Ptr
+            | Wanted::Https
+            | Wanted::Svcb
+            | Wanted::Any
+            | Wanted::Other => (vec![], vec![]),
         }
     }
 
-    fn apex(&self, wanted: Wanted) -> Vec<Record> {
-        let mut out = Vec::new();
-        if matches!(wanted, Wanted::Soa | Wanted::Any) {
-            out.push(self.soa());
-        }
-        if matches!(wanted, Wanted::Ns | Wanted::Any) {
-            let reachable = self.nodes.values().filter(|h| h.address.is_some());
-            out.extend(reachable.map(|h| self.record(&self.origin, Data::Ns(self.node_fqdn(&h.name)))));
-        }
-        if matches!(wanted, Wanted::Txt | Wanted::Any) {
-            out.push(self.record(&self.origin, Data::Txt(vec![alloc::format!("cluster={}", self.cluster)])));
+    fn host(&self, name: &Fqdn, host: &Host, wanted: Wanted) -> Vec<Record> {
+        let mut out = self.addresses(name, host.address, wanted);
+        if wanted == Wanted::Txt && !host.labels.is_empty() {
+            let texts = host.labels.iter().map(|(key, value)| alloc::format!("{key}={value}")).collect();
+            out.push(self.record(name, Data::Txt(texts)));
         }
         out
     }
 
-    fn ns_addresses(&self, wanted: Wanted) -> Vec<Record> {
-        if !matches!(wanted, Wanted::Ns) {
-            return vec![];
-        }
-        let address =
-            |h: &crate::zone::Host| h.address.map(|a| self.record(&self.node_fqdn(&h.name), Data::Address(a)));
-        self.nodes.values().filter_map(|h| address(h)).collect()
+    fn addresses(&self, name: &Fqdn, address: Option<IpAddr>, wanted: Wanted) -> Vec<Record> {
+        let address = address.filter(|address| is_of_family(*address, wanted));
+        address.map(|address| self.record(name, Data::Address(address))).into_iter().collect()
     }
 
-    fn host(&self, name: &Fqdn, address: Option<IpAddr>, texts: &[String], wanted: Wanted) -> Vec<Record> {
-        let mut out: Vec<Record> =
-            address.filter(|a| family(*a, wanted)).map(|a| self.record(name, Data::Address(a))).into_iter().collect();
-        if matches!(wanted, Wanted::Txt | Wanted::Any) && !texts.is_empty() {
-            out.push(self.record(name, Data::Txt(texts.to_vec())));
-        }
-        out
-    }
-
-    fn service(
-        &self,
-        name: &Fqdn,
-        instances: &[&Instance],
-        filter: Option<(&str, &str)>,
-        at: ServiceAt<'_>,
-        wanted: Wanted,
-    ) -> (Vec<Record>, Vec<Record>) {
-        let mut answers = Vec::new();
-        let mut additional = Vec::new();
-        // A name answers only with addresses on which a port is reachable: an instance without one is left out.
-        for instance in instances.iter().filter(|i| !i.ports.is_empty()) {
-            if filter.is_none() && family(instance.address, wanted) {
-                answers.push(self.record(name, Data::Address(instance.address)));
-            }
-            if !matches!(wanted, Wanted::Srv | Wanted::Any) {
-                continue;
-            }
-            let target = self.origin.prefixed(&[&slot_label(self, instance.slot), at.service, at.stack]);
-            let asked = |p: &&dunlin_gossip::model::PublishedPort| {
-                filter.is_none_or(|(port, proto)| port_is(p, port) && proto == p.protocol.as_str())
-            };
-            for port in instance.ports.iter().filter(asked) {
-                answers.push(self.record(name, Data::Srv { port: port.outer, target: target.clone() }));
-                additional.push(self.record(&target, Data::Address(instance.address)));
-            }
-        }
-        answers.sort_unstable();
-        answers.dedup();
-        (answers, additional)
-    }
-
+    /// Each reverse name that leads to something is a zone of its own: what lies beside it is not ours.
     fn answer_reverse(&self, name: &Fqdn, wanted: Wanted) -> Answer {
-        let known = address_of_reverse(name).and_then(|address| self.name_of(address));
-        match known {
-            Some(host) if matches!(wanted, Wanted::Ptr | Wanted::Any) => Answer::Found {
-                answers: vec![self.record(name, Data::Ptr(self.node_fqdn(&host.name)))],
-                additional: vec![],
-            },
-            Some(_) => Answer::NoData(self.soa()),
-            None => Answer::NotOurs,
+        let names = address_of_reverse(name).map(|address| self.names_of(address)).unwrap_or_default();
+        if names.is_empty() {
+            return Answer::NotOurs;
+        }
+        let answers: Vec<Record> = match wanted {
+            Wanted::Ptr | Wanted::Any => names.into_iter().map(|target| self.record(name, Data::Ptr(target))).collect(),
+            Wanted::Soa => vec![self.soa_of(name)],
+            Wanted::A
+            | Wanted::Aaaa
+            | Wanted::Srv
+            | Wanted::Ns
+            | Wanted::Txt
+            | Wanted::Https
+            | Wanted::Svcb
+            | Wanted::Other => vec![],
+        };
+        match answers.is_empty() {
+            true => Answer::NoData(self.soa_of(name)),
+            false => Answer::Found { answers, additional: vec![] },
         }
     }
 
-    fn node_fqdn(&self, name: &str) -> Fqdn {
+    pub(crate) fn node_fqdn(&self, name: &str) -> Fqdn {
         self.origin.prefixed(&[name, "node"])
     }
 
-    fn record(&self, name: &Fqdn, data: Data) -> Record {
+    pub(crate) fn record(&self, name: &Fqdn, data: Data) -> Record {
         Record { name: name.clone(), ttl: self.ttl, data }
     }
 }
 
-fn port_is(port: &dunlin_gossip::model::PublishedPort, label: &str) -> bool {
-    port.name.eq_ignore_ascii_case(label) || port.inner.to_string() == label
+/// True if a record names this target.
+fn leads_to(record: &Record, to: &Fqdn) -> bool {
+    match &record.data {
+        Data::Srv { target, .. } | Data::Service { target, .. } => target == to,
+        Data::Ns(target) | Data::Ptr(target) => target == to,
+        Data::Address(_) | Data::Soa { .. } | Data::Txt(_) => false,
+    }
 }
 
-fn family(address: IpAddr, wanted: Wanted) -> bool {
+pub(crate) fn is_of_family(address: IpAddr, wanted: Wanted) -> bool {
     match address {
-        IpAddr::V4(_) => matches!(wanted, Wanted::A | Wanted::Any),
-        IpAddr::V6(_) => matches!(wanted, Wanted::Aaaa | Wanted::Any),
+        IpAddr::V4(_) => wanted == Wanted::A,
+        IpAddr::V6(_) => wanted == Wanted::Aaaa,
     }
 }

@@ -1,7 +1,8 @@
 //! Names: from what the flock runs to DNS records to answers, without I/O.
 //!
-//! The node's core says what may be answered with ([`NameChange`]); [`Zone`] keeps it and answers questions. This crate
-//! never judges health, reads a clock or touches a socket.
+//! The node's core says what may be answered with ([`NameChange`]); [`Zone`] keeps it and answers questions, twice over: in
+//! full ([`Zone::answer`]), and for the commonest questions from packet to packet ([`Zone::quick`]). This crate never judges
+//! health, reads a clock or touches a socket.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -9,12 +10,21 @@ extern crate alloc;
 
 mod answer;
 mod change;
+mod describe;
+mod export;
+mod find;
+mod instances;
 mod name;
+mod packed;
+mod quick;
+mod table;
 mod zone;
 
 pub use answer::{Answer, Data, Record, Wanted};
 pub use change::{Instance, NameChange, restate};
+pub use describe::Standing;
 pub use name::{Fqdn, address_of_reverse, reverse};
+pub use quick::{MAX_PAYLOAD, MIN_PAYLOAD, Quick, SOA_MINIMUM, SOA_TIMERS};
 pub use zone::{RESERVED, Zone};
 
 #[cfg(test)]

@@ -29,6 +29,18 @@ impl Fqdn {
         &self.0
     }
 
+    /// The name as it stands in a packet, without the root's zero; none if a label is longer than 63 bytes or the whole
+    /// than 254.
+    #[must_use]
+    pub fn wire(&self) -> Option<Vec<u8>> {
+        let mut wire = Vec::new();
+        for label in &self.0 {
+            wire.push(u8::try_from(label.len()).ok().filter(|len| (1..64).contains(len))?);
+            wire.extend_from_slice(label.as_bytes());
+        }
+        (wire.len() <= 254).then_some(wire)
+    }
+
     /// The labels left of `zone`; none if this name does not lie in it.
     #[must_use]
     pub fn within(&self, zone: &Self) -> Option<&[String]> {
@@ -44,7 +56,20 @@ impl Fqdn {
 
 impl fmt::Display for Fqdn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.", self.0.join("."))
+        if self.0.is_empty() {
+            return f.write_str(".");
+        }
+        for label in &self.0 {
+            for letter in label.chars() {
+                // What a zone file gives a meaning is escaped (RFC 1035 section 5.1).
+                if matches!(letter, '.' | '\\' | '"' | ';' | '(' | ')' | '@' | '$') {
+                    f.write_str("\\")?;
+                }
+                write!(f, "{letter}")?;
+            }
+            f.write_str(".")?;
+        }
+        Ok(())
     }
 }
 

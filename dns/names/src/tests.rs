@@ -31,7 +31,7 @@ fn instance(n: u8, port: Option<u16>) -> Instance {
 }
 
 fn zone() -> Zone {
-    let mut zone = Zone::new("dunlin.internal", "c1", 1);
+    let mut zone = Zone::new("dunlin.internal", "c1", 1).seen_from(NodeId([1; 16]));
     for n in 1..=3 {
         zone.apply(&NameChange::Node {
             node: NodeId([n; 16]),
@@ -53,18 +53,20 @@ fn ask(zone: &Zone, name: &str, wanted: Wanted) -> Answer {
 
 fn found(zone: &Zone, name: &str, wanted: Wanted) -> Vec<alloc::string::String> {
     match ask(zone, name, wanted) {
-        Answer::Found { mut answers, .. } => {
-            answers.sort();
-            answers
+        Answer::Found { answers, .. } => {
+            let mut texts: Vec<_> = answers
                 .iter()
                 .map(|r| match &r.data {
                     Data::Address(a) => a.to_string(),
-                    Data::Srv { port, target } => alloc::format!("{port} {target}"),
+                    Data::Srv { port, target, .. } => alloc::format!("{port} {target}"),
                     Data::Ns(n) | Data::Ptr(n) => n.to_string(),
                     Data::Txt(t) => t.join(","),
                     Data::Soa { primary, .. } => primary.to_string(),
+                    Data::Service { priority, port, target, .. } => alloc::format!("{priority} {port} {target}"),
                 })
-                .collect()
+                .collect();
+            texts.sort();
+            texts
         }
         other => vec![alloc::format!("{other:?}").split('(').next().unwrap_or_default().to_string()],
     }
@@ -182,4 +184,172 @@ fn places_told_one_by_one_equal_a_service_told_whole() {
     zone.apply(&NameChange::ServiceGone(key.clone()));
     zone.apply(&NameChange::Places { service: key.clone(), places: vec![place(&come[0])], instances: come.to_vec() });
     assert_eq!(zone.instances(&key), None, "what is no service does not come back by a place of it");
+}
+
+/// Three nodes in two zones, with labels, and replicas of `web` on the second and third.
+fn labelled() -> Zone {
+    let mut zone = zone();
+    let node = |n: u8, labels: &[(&str, &str)]| NameChange::Node {
+        node: NodeId([n; 16]),
+        name: NodeName::new(&alloc::format!("n{n}")).unwrap(),
+        address: Some(IpAddr::from([10, 0, 0, n])),
+        labels: labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+    };
+    zone.apply(&node(1, &[("zone", "a"), ("disk", "SSD")]));
+    zone.apply(&node(2, &[("zone", "a"), ("dns-weight", "9")]));
+    zone.apply(&node(3, &[("zone", "b")]));
+    let all = vec![instance(2, Some(8002)), instance(3, Some(8003))];
+    zone.apply(&NameChange::Service { service: key("web"), instances: all });
+    zone
+}
+
+fn check(zone: &Zone, name: &str, wanted: Wanted, expected: &[&str]) {
+    assert_eq!(found(zone, &alloc::format!("{name}.dunlin.internal"), wanted), expected, "{name}");
+}
+
+#[test]
+fn instances_are_chosen_by_nearness_label_node_and_chance() {
+    let mut zone = labelled();
+    check(&zone, "nearest.web.shop", Wanted::A, &["10.0.0.2"]);
+    let near = ["8002 2.web.shop.dunlin.internal.", "8003 3.web.shop.dunlin.internal."];
+    check(&zone, "nearest.web.shop", Wanted::Srv, &near);
+    let Answer::Found { answers, .. } = ask(&zone, "_http._tcp.nearest.web.shop.dunlin.internal", Wanted::Srv) else {
+        panic!("no answer");
+    };
+    let ranks: BTreeMap<u16, (u16, u16)> = answers
+        .iter()
+        .filter_map(|r| match r.data {
+            Data::Srv { priority, weight, port, .. } => Some((port, (priority, weight))),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        ranks,
+        BTreeMap::from([(8002, (1, 9)), (8003, (2, 1))]),
+        "this node, this zone, the rest; weights by label"
+    );
+    check(&zone, "b.zone.web.shop", Wanted::A, &["10.0.0.3"]);
+    check(&zone, "zone.web.shop", Wanted::A, &["NoData"]);
+    check(&zone, "c.zone.web.shop", Wanted::A, &["NoName"]);
+    check(&zone, "ssd.disk.web.shop", Wanted::A, &["NoName"]);
+    check(&zone, "web.shop.n3.node", Wanted::A, &["10.0.0.3"]);
+    check(&zone, "web.shop.n1.node", Wanted::A, &["NoName"]);
+    check(&zone, "shop.n3.node", Wanted::A, &["NoData"]);
+    check(&zone, "_web._tcp.shop", Wanted::Srv, &near);
+    check(&zone, "_web._udp.shop", Wanted::Srv, &["NoData"]);
+    check(&zone, "_none._tcp.shop", Wanted::Srv, &["NoName"]);
+    check(&zone, "_tcp.shop", Wanted::Srv, &["NoData"]);
+    check(&zone, "_tcp.nostack", Wanted::Srv, &["NoName"]);
+    check(&zone, "x.2.web.shop", Wanted::A, &["NoName"]);
+    check(&zone, "rr.nearest.web.shop", Wanted::A, &["NoName"]);
+    check(&zone, "web.shop", Wanted::Txt, &["stack=shop,service=web,instances=2"]);
+    check(&zone, "2.web.shop", Wanted::Txt, &["node=n2,port.http=8002/tcp"]);
+    check(
+        &zone,
+        "_http._tcp.web.shop",
+        Wanted::Svcb,
+        &["1 8002 2.web.shop.dunlin.internal.", "1 8003 3.web.shop.dunlin.internal."],
+    );
+    check(&zone, "web.shop", Wanted::Https, &["NoData"]);
+    check(&zone, "ns", Wanted::A, &["10.0.0.1"]);
+    let mut seen: Vec<_> = Vec::new();
+    for seed in 0..40 {
+        match zone.answer(&Fqdn::parse("rr.web.shop.dunlin.internal"), Wanted::Srv, &mut Seed(seed).rng()) {
+            Answer::Found { answers, additional } => {
+                assert_eq!((answers.len(), additional.len()), (1, 1));
+                seen.extend(answers);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 2, "each in its turn");
+    zone.apply(&NameChange::Service {
+        service: key("web"),
+        instances: vec![instance(1, Some(1)), instance(2, Some(2))],
+    });
+    check(&zone, "nearest.web.shop", Wanted::A, &["10.0.0.1"]);
+    check(&zone, "ssd.disk.web.shop", Wanted::A, &["10.0.0.1"]);
+}
+
+#[test]
+fn an_address_of_its_own_leads_back_to_its_instance_and_to_nothing_once_it_is_gone() {
+    let mut zone = zone();
+    let own = |last: u8| Instance { address: IpAddr::from([172, 17, 0, last]), ..instance(2, Some(80)) };
+    let ptr = |zone: &Zone, last: u8| found(zone, &alloc::format!("{last}.0.17.172.in-addr.arpa"), Wanted::Ptr);
+    zone.apply(&NameChange::Service { service: key("web"), instances: vec![own(5)] });
+    assert_eq!(ptr(&zone, 5), ["2.web.shop.dunlin.internal."]);
+    assert_eq!(found(&zone, "5.0.17.172.in-addr.arpa", Wanted::A), ["NoData"]);
+    zone.apply(&NameChange::Service { service: key("web"), instances: vec![own(6)] });
+    assert_eq!((ptr(&zone, 5), ptr(&zone, 6)), (vec!["NotOurs".into()], vec!["2.web.shop.dunlin.internal.".into()]));
+    zone.apply(&NameChange::ServiceGone(key("web")));
+    assert_eq!(ptr(&zone, 6), ["NotOurs"]);
+}
+
+#[test]
+fn any_is_answered_with_one_type() {
+    let zone = zone();
+    let Answer::Found { answers, .. } = ask(&zone, "n1.node.dunlin.internal", Wanted::Any) else { panic!("no answer") };
+    assert!(matches!(answers[..], [Record { data: Data::Address(_), .. }]), "{answers:?}");
+}
+
+#[test]
+fn an_exported_zone_answers_to_each_of_its_names() {
+    let zone = zone();
+    let records = zone.export();
+    assert!(matches!(records[0].data, Data::Soa { .. }));
+    for record in &records {
+        let wanted = match &record.data {
+            Data::Address(IpAddr::V4(_)) => Wanted::A,
+            Data::Address(IpAddr::V6(_)) => Wanted::Aaaa,
+            Data::Srv { .. } => Wanted::Srv,
+            Data::Service { is_https: true, .. } => Wanted::Https,
+            Data::Service { .. } => Wanted::Svcb,
+            Data::Soa { .. } => Wanted::Soa,
+            Data::Ns(_) => Wanted::Ns,
+            Data::Txt(_) => Wanted::Txt,
+            Data::Ptr(_) => Wanted::Ptr,
+        };
+        let Answer::Found { answers, .. } = ask(&zone, &record.name.to_string(), wanted) else {
+            panic!("{record} is not answered");
+        };
+        assert!(answers.contains(record), "{record}");
+    }
+    let text: Vec<_> = records.iter().map(ToString::to_string).collect();
+    assert!(
+        text.contains(
+            &"_http._tcp.web.shop.dunlin.internal. 1 IN SRV 0 1 8002 2.web.shop.dunlin.internal.".to_string()
+        )
+    );
+}
+
+#[test]
+fn a_typed_name_is_described_with_its_service() {
+    let zone = zone();
+    let whole = zone.typed("web.shop");
+    assert_eq!(whole, Fqdn::parse("web.shop.dunlin.internal"));
+    assert_eq!(zone.typed("web.shop.dunlin.internal"), whole);
+    assert_eq!(zone.typed("example.org."), Fqdn::parse("example.org"));
+    let (standing, records) = zone.describe(&whole);
+    assert_eq!((standing, records.len()), (Standing::Exists, 5), "two A, two SRV, one TXT: {records:?}");
+    assert_eq!(zone.describe(&zone.typed("none.shop")).0, Standing::Nothing);
+    assert_eq!(zone.describe(&zone.typed("example.org.")).0, Standing::NotOurs);
+    let service = Some(("web".to_string(), "shop".to_string()));
+    for name in ["web.shop", "9.web.shop", "_http._tcp.nearest.web.shop", "_web._tcp.shop", "web.shop.n1.node"] {
+        assert_eq!(zone.service_of(&zone.typed(name)), service, "{name}");
+    }
+    assert_eq!(zone.service_of(&zone.typed("n1.node")), None);
+}
+
+#[test]
+fn a_slot_of_a_run_has_a_name_of_its_own() {
+    let mut zone = zone();
+    let run = Instance { slot: Slot::Run(1_764_558_000, 1), ..instance(3, Some(8003)) };
+    zone.apply(&NameChange::Service { service: key("nightly"), instances: vec![run] });
+    let name = "1764558000-1.nightly.shop.dunlin.internal";
+    assert_eq!(found(&zone, name, Wanted::A), ["10.0.0.3"]);
+    let srv = alloc::format!("8003 {name}.");
+    assert_eq!(found(&zone, "nightly.shop.dunlin.internal", Wanted::Srv), [srv]);
+    assert_eq!(found(&zone, "1764558000-2.nightly.shop.dunlin.internal", Wanted::A), ["NoName"]);
 }

@@ -1,10 +1,27 @@
-//! The DNS server inside every node: hickory's listeners over an immutable snapshot of the name table.
+//! The DNS server inside every node: sockets over an immutable snapshot of the name table.
 //!
 //! Changes come in through [`DnsServer::apply`], which publishes a new snapshot; a query reads one snapshot from beginning to
-//! end and takes no lock. This crate decides nothing about names: [`dunlin_names`] does.
+//! end and takes no lock. Common questions are answered from packet to packet by [`dunlin_names`], all others by hickory's
+//! types (`reply`), names of other zones by resolvers that others run (`forward`). This crate decides nothing about names:
+//! [`dunlin_names`] does.
 
-mod handler;
+mod cache;
+mod cookie;
+mod forward;
+mod gate;
 mod listen;
+mod mmsg;
 mod records;
+mod reply;
+mod resolver;
+mod tally;
+mod tcp;
+mod udp;
 
-pub use listen::{DnsAnswers, DnsConfig, DnsError, DnsServer};
+pub use gate::Network;
+pub use listen::{DnsConfig, DnsError, DnsServer};
+pub use resolver::Upstream;
+pub use tally::{DnsAnswers, Forwarded};
+
+#[cfg(test)]
+mod tests;

@@ -1,23 +1,34 @@
 //! Sockets: UDP and TCP on each address, opened before anything is promised.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use dunlin_gossip::id::NodeId;
 use dunlin_gossip::rng::Seed;
 use dunlin_names::{NameChange, Zone};
-use hickory_server::server::Server;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinHandle;
 
-use crate::handler::{Handler, Tally};
+use crate::cookie::Cookies;
+use crate::forward::Forwarder;
+use crate::gate::{Buckets, Network};
+use crate::reply::Shared;
+use crate::resolver::Upstream;
+use crate::tally::{DnsAnswers, Tally};
+use crate::tcp::{self, Tcp};
+use crate::udp::{self, Udp, Work};
 
-/// How long an idle TCP client is kept (RFC 7766 section 6.2.3 asks for seconds).
-const TCP_IDLE: Duration = Duration::from_secs(10);
-/// Answers waiting for one slow TCP client before it is cut off.
-const TCP_BACKLOG: usize = 32;
+/// Sockets of one address at most: beyond, the kernel's own locks cost more than a core gives.
+const MOST_THREADS: usize = 4;
+/// How long a silent TCP client is kept (RFC 7766 section 6.2.3 asks for seconds).
+pub(crate) const TCP_IDLE: Duration = Duration::from_secs(10);
+
+/// TCP clients that wait to be taken.
+const TCP_WAITING: u32 = 1_024;
 
 /// What the server needs.
 #[derive(Clone, Debug)]
@@ -28,10 +39,39 @@ pub struct DnsConfig {
     pub domain: String,
     /// The cluster's id, for the zone's TXT record.
     pub cluster: String,
+    /// The node that answers; what is near is seen from it.
+    pub here: Option<NodeId>,
     /// TTL of all records in seconds.
     pub ttl: u32,
-    /// Shuffles answers.
+    /// Who may ask; everybody else is REFUSED.
+    pub allow: Vec<Network>,
+    /// Datagrams a second that one client may send to one thread; none: no limit.
+    pub rate: Option<u32>,
+    /// Whom to ask for names of other zones; nobody: they are REFUSED.
+    pub forward: Vec<Upstream>,
+    /// How long a silent TCP client is kept.
+    pub tcp_idle: Duration,
+    /// Everything random, cookies among it: it must not be guessed.
     pub seed: Seed,
+}
+
+impl DnsConfig {
+    /// A server of a zone with nothing but defaults: private networks may ask, nothing is forwarded.
+    #[must_use]
+    pub fn new(listen: Vec<SocketAddr>, domain: &str, cluster: &str, seed: Seed) -> Self {
+        Self {
+            listen,
+            domain: domain.to_owned(),
+            cluster: cluster.to_owned(),
+            here: None,
+            ttl: 1,
+            allow: Network::private(),
+            rate: None,
+            forward: Vec::new(),
+            tcp_idle: TCP_IDLE,
+            seed,
+        }
+    }
 }
 
 /// Why the server does not start. Nothing is left listening.
@@ -47,6 +87,9 @@ pub enum DnsError {
         /// Why.
         source: io::Error,
     },
+    /// It would ask itself.
+    #[error("--dns-forward {0} is this server itself: name a resolver of the network instead")]
+    AsksItself(SocketAddr),
 }
 
 fn remedy(error: &io::Error) -> &'static str {
@@ -58,24 +101,13 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// Answers given, by code.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct DnsAnswers {
-    /// With records, or without any of the type asked for.
-    pub no_error: u64,
-    /// The name does not exist.
-    pub no_name: u64,
-    /// Not our zone.
-    pub refused: u64,
-    /// Malformed or unsupported questions.
-    pub other: u64,
-}
-
 /// A running server.
 pub struct DnsServer {
-    zone: Arc<ArcSwap<Zone>>,
-    tally: Arc<Tally>,
-    server: Server<Handler>,
+    config: DnsConfig,
+    shared: Arc<Shared>,
+    tallies: Vec<Arc<Tally>>,
+    udp: Vec<Udp>,
+    tcp: Vec<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -86,27 +118,67 @@ impl std::fmt::Debug for DnsServer {
 }
 
 impl DnsServer {
-    /// Opens all sockets and begins to answer, at first with an empty zone.
+    /// Opens all sockets and begins to answer, at first with an empty zone. Needs a runtime.
     ///
     /// # Errors
-    /// [`DnsError::Listen`] if one of them cannot be opened.
-    pub async fn start(config: DnsConfig) -> Result<Self, DnsError> {
-        let zone = Arc::new(ArcSwap::from_pointee(Zone::new(&config.domain, &config.cluster, config.ttl)));
-        let rng = Mutex::new(config.seed.split("dns-shuffle").rng());
-        let tally = Arc::new(Tally::default());
-        let mut server = Server::new(Handler { zone: Arc::clone(&zone), rng, tally: Arc::clone(&tally) });
-        let mut addresses = Vec::new();
-        for address in config.listen {
-            let udp = UdpSocket::bind(address).await;
-            let udp = udp.map_err(|source| DnsError::Listen { address, protocol: "udp", source })?;
-            let bound = udp.local_addr().unwrap_or(address);
-            let tcp = TcpListener::bind(bound).await;
-            let tcp = tcp.map_err(|source| DnsError::Listen { address: bound, protocol: "tcp", source })?;
-            server.register_socket(udp);
-            server.register_listener(tcp, TCP_IDLE, TCP_BACKLOG);
-            addresses.push(bound);
+    /// [`DnsError`] if a socket cannot be opened, or names would be asked of this server itself.
+    pub fn start(config: DnsConfig) -> Result<Self, DnsError> {
+        if let Some(own) = config.forward.iter().find(|upstream| config.listen.contains(&upstream.address)) {
+            return Err(DnsError::AsksItself(own.address));
         }
-        Ok(Self { zone, tally, server, addresses })
+        let sockets: Result<Vec<Opened>, DnsError> = config.listen.iter().map(|address| open(*address)).collect();
+        let sockets = sockets?;
+        let (shared, tally) = share(&config);
+        let mut server =
+            Self { config, shared, tallies: vec![tally], udp: Vec::new(), tcp: Vec::new(), addresses: Vec::new() };
+        for opened in sockets {
+            server.attend(opened)?;
+        }
+        Ok(server)
+    }
+
+    /// Answers at one more address from now on.
+    ///
+    /// # Errors
+    /// [`DnsError`] if a socket cannot be opened; all else goes on.
+    pub fn listen(&mut self, address: SocketAddr) -> Result<(), DnsError> {
+        self.attend(open(address)?)
+    }
+
+    /// Asks these for names of other zones from now on, except addresses of its own. True if somebody is asked now; false if
+    /// nobody is left to ask. Whom it asked before stays.
+    pub fn forward(&mut self, upstreams: &[Upstream]) -> bool {
+        let is_own = |at: &SocketAddr| {
+            let mut own = self.addresses.iter();
+            own.any(|own| own == at || own.port() == at.port() && own.ip().is_unspecified() && at.ip().is_loopback())
+        };
+        let others: Vec<Upstream> = upstreams.iter().filter(|upstream| !is_own(&upstream.address)).cloned().collect();
+        if others.is_empty() {
+            return self.shared.forwarder.get().is_some();
+        }
+        let start = || forwarder(&others, self.config.seed, self.tallies.first());
+        self.shared.forwarder.get_or_init(start);
+        true
+    }
+
+    fn attend(&mut self, (bound, udp, listener): Opened) -> Result<(), DnsError> {
+        let serial = self.addresses.len() as u64 + 1;
+        let seed = self.config.seed.split("dns-threads").nth(serial);
+        let work = |seed: Seed| {
+            let tally = Arc::<Tally>::default();
+            self.tallies.push(Arc::clone(&tally));
+            let buckets = Buckets::new(self.config.rate, seed.split("buckets").0);
+            Work { shared: Arc::clone(&self.shared), tally, buckets, rng: seed.split("shuffle").rng() }
+        };
+        let udp = Udp::start(udp, work, seed);
+        self.udp.push(udp.map_err(|source| DnsError::Listen { address: bound, protocol: "udp", source })?);
+        let tally = Arc::<Tally>::default();
+        self.tallies.push(Arc::clone(&tally));
+        let (shared, idle) = (Arc::clone(&self.shared), self.config.tcp_idle);
+        let tcp = Tcp { shared, tally, idle, seed: seed.split("tcp") };
+        self.tcp.push(tokio::spawn(tcp::listen(listener, Arc::new(tcp))));
+        self.addresses.push(bound);
+        Ok(())
     }
 
     /// Where it listens.
@@ -115,12 +187,20 @@ impl DnsServer {
         &self.addresses
     }
 
-    /// Answers given since the start.
+    /// What was answered since the start.
     #[must_use]
     pub fn answers(&self) -> DnsAnswers {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Tally { no_error, no_name, refused, other } = &*self.tally;
-        DnsAnswers { no_error: read(no_error), no_name: read(no_name), refused: read(refused), other: read(other) }
+        let mut sum = DnsAnswers::default();
+        self.tallies.iter().for_each(|tally| tally.add_to(&mut sum));
+        sum.ignored += self.shared.panics.load(Ordering::Relaxed);
+        sum.forwarded = self.shared.forwarder.get().map(|forwarder| forwarder.sum()).unwrap_or_default();
+        sum
+    }
+
+    /// The names as they are answered now.
+    #[must_use]
+    pub fn zone(&self) -> Arc<Zone> {
+        self.shared.zone.load_full()
     }
 
     /// Publishes a snapshot with these changes; all of them or, to a query under way, none.
@@ -128,15 +208,81 @@ impl DnsServer {
         if changes.is_empty() {
             return;
         }
-        let mut next = Zone::clone(&self.zone.load());
+        let mut next = Zone::clone(&self.shared.zone.load());
         changes.iter().for_each(|change| next.apply(change));
-        self.zone.store(Arc::new(next));
+        self.shared.zone.store(Arc::new(next));
     }
 
-    /// Stops listening; answers under way are finished within the time given.
+    /// Stops listening; answers under way by TCP are cut off.
     pub async fn stop(mut self, within: Duration) {
-        if tokio::time::timeout(within, self.server.shutdown_gracefully()).await.is_err() {
-            tracing::debug!("DNS did not stop in time; its sockets are dropped");
+        for listener in self.tcp.drain(..) {
+            listener.abort();
+            // Its socket is closed once it is gone.
+            let _aborted = listener.await;
+        }
+        let mut threads = std::mem::take(&mut self.udp);
+        let ended = tokio::task::spawn_blocking(move || threads.iter_mut().for_each(Udp::stop));
+        if tokio::time::timeout(within, ended).await.is_err() {
+            tracing::debug!("DNS did not stop in time");
         }
     }
+}
+
+impl Drop for DnsServer {
+    fn drop(&mut self) {
+        self.tcp.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn share(config: &DnsConfig) -> (Arc<Shared>, Arc<Tally>) {
+    let mut zone = Zone::new(&config.domain, &config.cluster, config.ttl);
+    if let Some(here) = config.here {
+        zone = zone.seen_from(here);
+    }
+    let tally = Arc::<Tally>::default();
+    let forwarding = OnceLock::new();
+    if !config.forward.is_empty() {
+        forwarding.get_or_init(|| forwarder(&config.forward, config.seed, Some(&tally)));
+    }
+    let shared = Shared {
+        zone: ArcSwap::from_pointee(zone),
+        allow: config.allow.clone(),
+        cookies: Cookies::new(&mut config.seed.split("dns-cookies").rng()),
+        forwarder: forwarding,
+        panics: AtomicU64::new(0),
+    };
+    (Arc::new(shared), tally)
+}
+
+fn forwarder(upstreams: &[Upstream], seed: Seed, tally: Option<&Arc<Tally>>) -> Arc<Forwarder> {
+    Forwarder::start(upstreams, seed.split("dns-forward"), tally.map(Arc::clone).unwrap_or_default())
+}
+
+/// The sockets of one address.
+type Opened = (SocketAddr, Vec<UdpSocket>, TcpListener);
+
+/// Opens them. TCP comes first: it is never shared, and so tells whether another program has the address.
+fn open(address: SocketAddr) -> Result<Opened, DnsError> {
+    let count = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, MOST_THREADS);
+    let failed = |protocol, source| DnsError::Listen { address, protocol, source };
+    // A free port of TCP may be taken in UDP; another is as good.
+    for attempt in 0.. {
+        let tcp = listen_tcp(address).map_err(|source| failed("tcp", source))?;
+        let bound = tcp.local_addr().map_err(|source| failed("tcp", source))?;
+        let udp: io::Result<Vec<UdpSocket>> = (0..count).map(|_| udp::open(bound, count > 1)).collect();
+        match udp {
+            Ok(udp) => return Ok((bound, udp, tcp)),
+            Err(error) if address.port() == 0 && error.kind() == io::ErrorKind::AddrInUse && attempt < 8 => {}
+            Err(source) => return Err(failed("udp", source)),
+        }
+    }
+    Err(failed("udp", io::ErrorKind::AddrInUse.into()))
+}
+
+/// As [`TcpListener::bind`] does, for an address that needs no looking up.
+fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(TCP_WAITING)
 }

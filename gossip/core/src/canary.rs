@@ -34,6 +34,17 @@ macro_rules! bugs {
 }
 
 bugs! {
+    // Jobs.
+    /// That a slot of a job is finished is told by its claim alone: once that is gone it is run again.
+    EndUntold = "end-untold",
+    /// A job's slots are all under way at once, whatever its author said.
+    JobAllAtOnce = "job-all-at-once",
+    /// A run comes due while the one before it is not finished, and both run, though the author forbade it.
+    OverlapAllowed = "overlap-allowed",
+    /// That somebody has begun a run counts for nothing: one whose node goes when it is too late to begin it is given up (P3).
+    BegunForgotten = "begun-forgotten",
+    /// A run of which it is not kept any more how it ended is taken for one that nobody has begun.
+    CronFloorForgotten = "cron-floor-forgotten",
     // Membership.
     /// A node that hears that it is suspected does not say that it lives: healthy nodes are given up under loss.
     RefutationDropped = "refutation-dropped",
@@ -96,6 +107,12 @@ bugs! {
     OldBootSpokenTo = "old-boot-spoken-to",
     /// An edit takes over what this version knows of a value, and drops the rest (P2).
     EditDropsFields = "edit-drops-fields",
+    /// A record over which a handler panicked is looked into again by the next node that is made.
+    LeftOutForgotten = "left-out-forgotten",
+    /// All nodes act on a deploy whose first wave is on: what breaks the first breaks all.
+    WavesIgnored = "waves-ignored",
+    /// Whatever the first nodes say of a deploy, all follow.
+    WaveTroubleIgnored = "wave-trouble-ignored",
     /// Nobody is held to a pace: one node that writes in a loop keeps everybody else's changes waiting.
     PaceIgnored = "pace-ignored",
     // Durability.
@@ -140,6 +157,29 @@ bugs! {
     ScaleDownLeavesOne = "scale-down-leaves-one",
     /// All slots change to a new revision at the same moment: nothing of the service runs meanwhile.
     RolloutAllAtOnce = "rollout-all-at-once",
+    /// A rollout that failed is not gone back on, though its author asked for that.
+    RollbackForgotten = "rollback-forgotten",
+    /// The canaries' slots are not waited for: everything follows them at once.
+    CanaryIgnored = "canary-ignored",
+    // Drains.
+    /// What a drained node runs stops at once, whether it is ready elsewhere or not.
+    DrainedAtOnce = "drained-at-once",
+    /// Of two claims on one replica the drained node's stays as if it were not: nothing ever leaves it.
+    DrainedStays = "drained-stays",
+    /// What fits nowhere waits, whatever its priority (P3).
+    PreemptionForgotten = "preemption-forgotten",
+    /// What is equally important is ended as well: replicas take turns in ending each other (P3, P5).
+    PreemptsItsLike = "preempts-its-like",
+    /// A node that came takes more than its share: replicas move for nothing (P7).
+    ShareWithoutEnd = "share-without-end",
+    /// A node that came takes its share all at once.
+    ShareInOneGo = "share-in-one-go",
+    /// What a node takes for its share counts as ready before it is: who has it stops, and nobody answers.
+    RelievedAtOnce = "relieved-at-once",
+    /// A node that comes and goes takes its share each time: replicas move for nothing.
+    FlapperShares = "flapper-shares",
+    /// A drained node's deadline is never over: what fits nowhere else runs there for ever.
+    DeadlineForgotten = "deadline-forgotten",
     // Allocations.
     /// The timer of a restart is lost: a replica that ended stays ended (P3).
     RestartTimerLost = "restart-timer-lost",
@@ -160,6 +200,17 @@ bugs! {
     StaleEndpointKept = "stale-endpoint-kept",
     /// Instances on nodes that are down are answered with (P8).
     DownAnswered = "down-answered",
+    // At most one.
+    /// A voter that has just booted grants at once what it may have granted to another before (P6).
+    BootedVoterGrants = "booted-voter-grants",
+    /// An owner counts its lease from the answer instead of the request: a slow answer makes it longer than the grant (P6).
+    LeaseFromReply = "lease-from-reply",
+    /// Who holds voters for gone makes a list without asking them (P6).
+    VotersUnasked = "voters-unasked",
+    /// A voter grants to whoever asks last (P6).
+    GrantOverwritten = "grant-overwritten",
+    /// The agent tells the keeper of no lease: what it runs outlives it (P6).
+    KeeperUntold = "keeper-untold",
     /// Instances that are not ready are answered with (P8).
     UnreadyAnswered = "unready-answered",
     /// Instances on suspect nodes are answered with while others remain.

@@ -235,6 +235,13 @@ pub enum GossipEvent {
         /// The peer.
         by: NodeId,
     },
+    /// A word from a member's layer above to ours.
+    Word {
+        /// The member, as the packet's seal proves.
+        from: NodeId,
+        /// What; no meaning here.
+        bytes: Vec<u8>,
+    },
     /// The full copy that follows a join or a boot is complete (or there was nobody to copy from).
     Synced {
         /// With whom; none when nobody was there.

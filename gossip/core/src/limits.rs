@@ -8,6 +8,8 @@ pub const MAX_DATAGRAM: usize = 1_200;
 pub const SEAL_OVERHEAD: usize = 48;
 /// What the core may put into one packet.
 pub const MAX_PACKET: usize = MAX_DATAGRAM - SEAL_OVERHEAD;
+/// What the layer above may say in one packet.
+pub const MAX_WORD: usize = MAX_PACKET - 64;
 /// Largest frame on a link, header included.
 pub const MAX_FRAME: usize = 256 * 1024;
 /// Largest record, envelope included.

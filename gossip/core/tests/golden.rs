@@ -13,7 +13,7 @@ use dunlin_gossip::model::*;
 use dunlin_gossip::state::Away;
 use dunlin_gossip::state::hours::{Hours, Settled};
 use dunlin_gossip::time::Wall;
-use dunlin_gossip::wire::{Declared, Record, RecordId, Stamp, WireVersion, codec, rehearsal};
+use dunlin_gossip::wire::{Context, Declared, Record, RecordId, Stamp, WireVersion, codec, rehearsal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -83,7 +83,7 @@ fn spec(workload: Workload) -> ServiceSpec {
 fn records() {
     let payload = b"payload".as_slice();
     let seen = vec![(ACTOR, 0x0001_0000_0002)];
-    let context = Stamp::Context { author: ACTOR, asker: Asker::new("ann"), seen, below: 4 };
+    let context = Stamp::from(Context { author: ACTOR, asker: Asker::new("ann"), seen, below: 4 });
     record(
         &Record::write(RecordId::service(&service_key()), context.clone(), Hlc(0x0001_0000_0002), Some(payload)),
         "0100020873686f702f7765620011111111111111111111111111111111fd010000009001000003616e6e0111111111111111111111111111111111fd0100000090010000fd020000000100000004fd020000000100000001077061796c6f6164",
@@ -110,7 +110,7 @@ fn records() {
 #[test]
 fn places_in_the_trie_and_on_disk() {
     assert_eq!(RecordId::stack(&StackName::new("shop").unwrap()).hash(), 0xdf91030080cf7d84);
-    let stamp = Stamp::Context { author: ACTOR, asker: Asker::default(), seen: vec![(ACTOR, 5)], below: 0 };
+    let stamp = Stamp::from(Context { author: ACTOR, asker: Asker::default(), seen: vec![(ACTOR, 5)], below: 0 });
     let desired = Record::write(RecordId::service(&service_key()), stamp, Hlc(5), None);
     assert_eq!(hex(&desired.slot()), "00020873686f702f77656211111111111111111111111111111111fd010000009001000005");
     let fact = Record::write(RecordId::removal(NODE), Stamp::Fact { author: ACTOR }, Hlc(5), Some(b""));
@@ -140,9 +140,23 @@ fn services() {
     golden(&Probe::Command(vec!["true".into()]), "00010474727565");
     golden(&Probe::Tcp { port: "80".into() }, "02023830");
     golden(&vec![RestartCondition::None, RestartCondition::OnFailure, RestartCondition::Any], "03000102");
-    golden(&vec![Prefer::Ready, Prefer::New, Prefer::Old], "03000102");
+    golden(&vec![Prefer::Ready, Prefer::New, Prefer::Old, Prefer::Majority], "0400010203");
     let services = BTreeMap::from([(ServiceName::new("web").unwrap(), Hlc(0x0001_0000_0002))]);
-    golden(&StackManifest { deployed: Hlc(5), services }, "050103776562fd0200000001000000");
+    let manifest = StackManifest { deployed: Hlc(5), services: services.clone(), attached: Tail::default() };
+    golden(&manifest, "050103776562fd0200000001000000");
+    let wave = Wave {
+        deployed: Hlc(5),
+        services,
+        nodes: vec![NODE],
+        wait: Duration::from_secs(30),
+        policies: BTreeMap::new(),
+    };
+    golden(&wave, "050103776562fd020000000100000001111111111111111111111111111111111e0000");
+    let verdict = |outcome| Verdict { deployed: Hlc(5), outcome };
+    golden(
+        &[Outcome::Well, Outcome::Restarted, Outcome::LeftOut, Outcome::Refused].map(verdict).to_vec(),
+        "040500050105020503",
+    );
 }
 
 /// A later field costs nothing where it says nothing, and one value has one form.
@@ -165,6 +179,7 @@ fn what_came_later() {
             weight: Some(7),
         }],
         skews: vec![Skew { label: "zone".into(), most: 1 }],
+        tolerance: Tail::default(),
     });
     let bytes = codec::encode(&full);
     assert_eq!(bytes[..plain.len()], plain, "what old nodes know stays where it was");
@@ -196,6 +211,94 @@ fn what_came_later() {
     let held = Held { further: Further::default(), devices: vec![DeviceHold { unit: 3, milli: 500 }] };
     golden(&Tail(held.boxed()), "020100000103fbf401");
     golden(&Tail(Held::default().boxed()), "");
+}
+
+#[test]
+fn what_a_replica_puts_up_with() {
+    let plain = codec::encode(&Placing { max_per_node: Some(2), ..Placing::default() });
+    let taints = vec![
+        Toleration { key: None, value: None, effect: None },
+        Toleration { key: Some("gpu".into()), value: Some("old".into()), effect: Some(TaintEffect::NoExecute) },
+    ];
+    let standing = |preemptible| Tail(Standing { preemptible, ..Standing::default() });
+    golden(&standing(Preemptible::From(-3)), "020105");
+    golden(&standing(Preemptible::Never), "0202");
+    golden(&standing(Preemptible::ByHigher), "");
+    golden(&Tail(Standing { stays: Tail(true), ..Standing::default() }), "02000201");
+    let tolerance = Tail(Tolerance { taints, ..Tolerance::default() });
+    golden(&tolerance, "0202000000010367707501036f6c640101");
+    let full = Placing { max_per_node: Some(2), tolerance, ..Placing::default() };
+    let bytes = codec::encode(&full);
+    assert_eq!(bytes[..plain.len()], plain, "what old nodes know stays where it was");
+    assert_eq!(codec::decode::<Placing>(&bytes).as_ref(), Ok(&full));
+    assert!((plain.len() + 1..bytes.len()).all(|cut| codec::decode::<Placing>(&bytes[..cut]).is_err()), "cut short");
+}
+
+#[test]
+fn what_a_replica_demands() {
+    let range = PortRange { port: 1, first: 8_000, last: 8_010 };
+    let demand = Demand {
+        pids_limit: 9,
+        firm_cpu: true,
+        firm_memory: false,
+        ranges: vec![range],
+        local: vec![2],
+        ..Demand::default()
+    };
+    golden(&Tail(demand.clone()), "020901000101fb401ffb4a1f0102");
+    let plain = codec::encode(&Tail(Tolerance::default()));
+    assert_eq!(plain, [], "who demands nothing has the bytes that it always had");
+    let tolerance = Tolerance { taints: Vec::new(), demand: Tail(demand) };
+    golden(&Tail(tolerance), "0200020901000101fb401ffb4a1f0102");
+}
+
+#[test]
+fn what_is_ordered() {
+    let orders = NodeOrders {
+        cordoned: true,
+        drain: Some(Drain { since: Wall(5), deadline: Some(Duration::from_secs(600)) }),
+        labels: BTreeMap::from([("disk".into(), "ssd".into())]),
+        taints: vec![Taint { key: "gpu".into(), effect: TaintEffect::NoExecute, value: "old".into() }],
+    };
+    golden(&orders, "01010501fb58020001046469736b03737364010367707501036f6c64");
+    golden(NodeOrders::none(), "00000000");
+    golden(&vec![TaintEffect::NoSchedule, TaintEffect::NoExecute], "020001");
+    let context = Stamp::from(Context { author: ACTOR, asker: Asker::default(), seen: vec![(ACTOR, 5)], below: 0 });
+    record(
+        &Record::write(RecordId::node_orders(NODE), context, Hlc(5), Some(&codec::encode(NodeOrders::none()))),
+        "01000610111111111111111111111111111111110011111111111111111111111111111111fd0100000090010000000111111111111111111111111111111111fd0100000090010000050005010400000000",
+    );
+}
+
+#[test]
+fn work_that_is_done() {
+    let timeout = Some(Duration::from_secs(60));
+    let job = Job { completions: 9, parallelism: 2, backoff_limit: 1, timeout, since: Hlc(5), again: Hlc(6) };
+    golden(&vec![Mode::Job(job), Mode::GlobalJob(Job::default())], "0202090201013c00050603010006000000");
+    let calendar =
+        Calendar { minutes: 1, hours: 8, days: 1 << 31, months: 2, weekdays: 1, either: true, floats: false };
+    let (overlap, missed) = (Overlap::Forbid, Missed::Skip);
+    let zone = ZoneName::new("Europe/Berlin").expect("a name");
+    golden(
+        &Mode::Cron(Cron { zone, overlap, missed, deadline: timeout, history: 3, ..Cron::of(calendar, job) }),
+        "040108fc00000080020101000d4575726f70652f4265726c696e0100013c0003090201013c000506",
+    );
+    golden(&vec![Overlap::Allow, Overlap::Replace], "020002");
+    golden(&vec![Missed::Skip, Missed::RunOnce], "020001");
+    assert_eq!(&RecordId::finish(&replica(Slot::Run(1_764_558_000, 1))).key[..], b"shop/web.1764558000-1");
+    let finish = Finish {
+        replica: replica(Slot::Number(2)),
+        revision: RevisionId(1),
+        epoch: Epoch(5),
+        succeeded: true,
+        node: NODE,
+        code: Some(-1),
+        detail: "ok".into(),
+        began: Wall(5),
+        at: Wall(6),
+    };
+    golden(&finish, "0473686f70037765620002010501111111111111111111111111111111110101026f6b0506");
+    assert_eq!(&RecordId::finish(&finish.replica).key[..], b"shop/web.2");
 }
 
 #[test]
@@ -233,6 +336,7 @@ fn what_runs() {
     let others =
         [RefusalReason::RestartsExhausted, RefusalReason::NeverReady, RefusalReason::NoRoom, RefusalReason::NoDriver];
     golden(&others.to_vec(), "0401020305");
+    golden(&RefusalReason::Preempted(replica(Slot::Number(2))), "060473686f70037765620002");
 }
 
 #[test]

@@ -71,7 +71,8 @@ impl Year {
         self.wall += 1;
         let (_, records) = self.held.held_by(who).stage_desired(Wall(self.wall), &Asker::default(), writes);
         for record in records {
-            if let Stamp::Context { seen, .. } = record.stamp() {
+            if let Stamp::Context(context) = record.stamp() {
+                let seen = &context.seen;
                 self.longest_context = self.longest_context.max(seen.len());
             }
             self.take(record);

@@ -10,6 +10,7 @@ use tokio::net::UdpSocket;
 
 use crate::api::types::{CheckRow, Verdict};
 use crate::clock;
+use crate::resolvers;
 use crate::run::Agent;
 use crate::sight::Sight;
 
@@ -271,22 +272,7 @@ pub(crate) async fn dns(listens: &[SocketAddr], zone: &str) -> CheckRow {
 }
 
 async fn ask_soa(listen: SocketAddr, zone: &str) -> Result<(), String> {
-    let (here, to): (IpAddr, IpAddr) = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into()),
-        IpAddr::V4(ip) => (Ipv4Addr::UNSPECIFIED.into(), ip.into()),
-        IpAddr::V6(ip) => (Ipv6Addr::UNSPECIFIED.into(), ip.into()),
-    };
-    let exchange = async {
-        let socket = UdpSocket::bind((here, 0)).await?;
-        socket.connect((to, listen.port())).await?;
-        socket.send(&soa_query(zone)).await?;
-        let mut answer = [0; 512];
-        let length = socket.recv(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer.get(..length).map(<[u8]>::to_vec).unwrap_or_default())
-    };
-    let answer = tokio::time::timeout(DNS_PATIENCE, exchange).await.map_err(|_| "no answer".to_owned())?;
-    let answer = answer.map_err(|e| e.to_string())?;
+    let answer = exchange(listen, &query(zone, SOA)).await?;
     match answer.as_slice() {
         // RFC 1035 section 4.1.1: our id, the bit of a response, code 0, one answer or more.
         [0x64, 0x75, flags, code, _, _, high, low, ..] if flags & 0x80 != 0 => match (code & 0x0f, high | low) {
@@ -298,24 +284,49 @@ async fn ask_soa(listen: SocketAddr, zone: &str) -> Result<(), String> {
     }
 }
 
-/// RFC 1035 section 4.1: one question, type SOA, class IN.
-fn soa_query(zone: &str) -> Vec<u8> {
+/// True if a server answers there for the zone of this cluster: the zone's TXT record names it.
+pub(crate) async fn ask_for_cluster(listen: SocketAddr, zone: &str, cluster: &str) -> bool {
+    let answer = exchange(listen, &query(zone, TXT)).await.unwrap_or_default();
+    answer.starts_with(&[0x64, 0x75]) && answer.windows(cluster.len().max(1)).any(|part| part == cluster.as_bytes())
+}
+
+async fn exchange(listen: SocketAddr, query: &[u8]) -> Result<Vec<u8>, String> {
+    let (here, to): (IpAddr, IpAddr) = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(ip) => (Ipv4Addr::UNSPECIFIED.into(), ip.into()),
+        IpAddr::V6(ip) => (Ipv6Addr::UNSPECIFIED.into(), ip.into()),
+    };
+    let exchange = async {
+        let socket = UdpSocket::bind((here, 0)).await?;
+        socket.connect((to, listen.port())).await?;
+        socket.send(query).await?;
+        let mut answer = [0; 512];
+        let length = socket.recv(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer.get(..length).map(<[u8]>::to_vec).unwrap_or_default())
+    };
+    let answer = tokio::time::timeout(DNS_PATIENCE, exchange).await.map_err(|_| "no answer".to_owned())?;
+    answer.map_err(|e| e.to_string())
+}
+
+/// RFC 1035 section 3.2.2.
+const SOA: u8 = 6;
+const TXT: u8 = 16;
+
+/// RFC 1035 section 4.1: one question of this type, class IN.
+fn query(zone: &str, kind: u8) -> Vec<u8> {
     let mut query = vec![0x64, 0x75, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in zone.split('.').filter(|label| !label.is_empty()) {
         query.push(u8::try_from(label.len()).unwrap_or(0));
         query.extend_from_slice(label.as_bytes());
     }
-    query.extend_from_slice(&[0, 0, 6, 0, 1]);
+    query.extend_from_slice(&[0, 0, kind, 0, 1]);
     query
 }
 
 /// Whether this host itself asks our server. It need not.
 pub(crate) fn resolver(listens: &[SocketAddr], text: &str) -> CheckRow {
-    let servers: Vec<IpAddr> = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver"))
-        .filter_map(|rest| rest.trim().parse().ok())
-        .collect();
+    let servers = resolvers::servers(text);
     let ours = |ip: &IpAddr| listens.iter().any(|at| at.port() == 53 && (at.ip() == *ip || at.ip().is_unspecified()));
     let named = servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let on_53 = listens.iter().any(|at| at.port() == 53);

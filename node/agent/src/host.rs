@@ -16,12 +16,14 @@ const UNKNOWN_PIDS: u64 = 32_768;
 /// CPUs and memory of this process's cgroup and affinity, at most the machine's.
 #[must_use]
 pub fn capacity() -> Resources {
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let cpu_milli = u64::try_from(cpus).unwrap_or(1).saturating_mul(1_000);
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let counted = || std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
+    let cpus = allowed_cpus(&status).unwrap_or_else(counted).saturating_mul(1_000);
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_total(&text)).unwrap_or(UNKNOWN_MEMORY);
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let limit = memory_limit(Path::new("/sys/fs/cgroup"), &groups).unwrap_or(u64::MAX);
-    Resources { cpu_milli, memory_bytes: machine.min(limit) }
+    let root = Path::new("/sys/fs/cgroup");
+    let (quota, limit) = (cpu_quota(root, &groups), memory_limit(root, &groups));
+    Resources { cpu_milli: cpus.min(quota.unwrap_or(u64::MAX)), memory_bytes: machine.min(limit.unwrap_or(u64::MAX)) }
 }
 
 /// Processes and threads that the kernel, or this process's cgroup, lets there be.
@@ -45,24 +47,57 @@ fn mem_total(meminfo: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1_024)
 }
 
+/// Processors on which this process may run: `0-3,8` are five.
+fn allowed_cpus(status: &str) -> Option<u64> {
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim();
+    let count = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        last.parse::<u64>().ok()?.checked_sub(first.parse().ok()?)?.checked_add(1)
+    };
+    list.split(',').map(count).sum()
+}
+
 fn memory_limit(root: &Path, groups: &str) -> Option<u64> {
     limit(root, groups, "memory", ("memory.max", "memory.limit_in_bytes"))
 }
 
-/// The smallest limit of a controller on the way from this process's cgroup to the root; its file in version 2 and 1.
+/// Thousandths of processors that control groups leave, a quota of one and a half included.
+fn cpu_quota(root: &Path, groups: &str) -> Option<u64> {
+    let milli = |quota: &str, period: &str| {
+        let (quota, period) = (quota.trim().parse::<u64>().ok()?, period.trim().parse::<u64>().ok()?);
+        quota.checked_mul(1_000)?.checked_div(period)
+    };
+    smallest(root, groups, "cpu", |folder, is_new| {
+        let file = |name: &str| fs::read_to_string(folder.join(name)).ok();
+        if is_new {
+            let text = file("cpu.max")?;
+            let (quota, period) = text.trim().split_once(' ')?;
+            return milli(quota, period);
+        }
+        milli(&file("cpu.cfs_quota_us")?, &file("cpu.cfs_period_us")?)
+    })
+}
+
+/// The smallest limit of a controller; its file in version 2 and 1.
 fn limit(root: &Path, groups: &str, controller: &str, (new, old): (&'static str, &'static str)) -> Option<u64> {
+    smallest(root, groups, controller, |folder, is_new| {
+        fs::read_to_string(folder.join(if is_new { new } else { old })).ok()?.trim().parse().ok()
+    })
+}
+
+/// The smallest of what is read on the way from this process's control group to the root, of version 2 or 1.
+fn smallest(root: &Path, groups: &str, controller: &str, read: impl Fn(&Path, bool) -> Option<u64>) -> Option<u64> {
     let mut smallest = None;
     for line in groups.lines() {
         let mut parts = line.splitn(3, ':');
         let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-        let (base, file) = match (id, controllers) {
-            ("0", "") => (root.to_owned(), new),
-            (_, list) if list.split(',').any(|c| c == controller) => (root.join(controller), old),
+        let (base, is_new) = match (id, controllers) {
+            ("0", "") => (root.to_owned(), true),
+            (_, list) if list.split(',').any(|c| c == controller) => (root.join(controller), false),
             _ => continue,
         };
         for folder in Path::new(path.trim_start_matches('/')).ancestors() {
-            let text = fs::read_to_string(base.join(folder).join(file)).unwrap_or_default();
-            if let Ok(limit) = text.trim().parse::<u64>() {
+            if let Some(limit) = read(&base.join(folder), is_new) {
                 smallest = Some(smallest.map_or(limit, |s: u64| s.min(limit)));
             }
         }
@@ -92,6 +127,12 @@ pub fn platform() -> Platform {
         other => other,
     };
     Platform { os: std::env::consts::OS.to_owned(), arch: arch.to_owned() }
+}
+
+/// The IPv4 address of an interface.
+pub(crate) fn interface_address(name: &str) -> Option<IpAddr> {
+    let mut interfaces = nix::ifaddrs::getifaddrs().ok()?.filter(|interface| interface.interface_name == name);
+    interfaces.find_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip().into()))
 }
 
 /// The address of the interface that leads to `towards`, or to the world; loopback on a host without any network.
@@ -135,6 +176,25 @@ mod tests {
         fs::write(old.join("memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
         assert_eq!(memory_limit(dir.path(), "5:cpu,memory:/x\n"), Some(9_223_372_036_854_771_712));
         assert_eq!(mem_total("MemTotal:  16 kB\n"), Some(16_384));
+    }
+
+    #[test]
+    fn a_quota_counts_in_thousandths() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, old) = (dir.path().join("a"), dir.path().join("cpu/x"));
+        fs::create_dir_all(&new).unwrap();
+        fs::create_dir_all(&old).unwrap();
+        fs::write(new.join("cpu.max"), "150000 100000\n").unwrap();
+        fs::write(dir.path().join("cpu.max"), "max 100000\n").unwrap();
+        assert_eq!(cpu_quota(dir.path(), "0::/a\n"), Some(1_500));
+        assert_eq!(cpu_quota(dir.path(), "0::/\n"), None);
+        fs::write(old.join("cpu.cfs_period_us"), "100000\n").unwrap();
+        fs::write(old.join("cpu.cfs_quota_us"), "-1\n").unwrap();
+        assert_eq!(cpu_quota(dir.path(), "3:cpu,cpuacct:/x\n"), None);
+        fs::write(old.join("cpu.cfs_quota_us"), "50000\n").unwrap();
+        assert_eq!(cpu_quota(dir.path(), "3:cpu,cpuacct:/x\n"), Some(500));
+        assert_eq!(allowed_cpus("Name:\tx\nCpus_allowed_list:\t0-3,8\n"), Some(5));
+        assert_eq!(allowed_cpus("garbage"), None);
     }
 
     #[test]

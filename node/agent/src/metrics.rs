@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use dunlin_dns::DnsAnswers;
 use dunlin_gossip::face::MemberState;
 
 use crate::sight::{PeerSight, Sight};
@@ -80,7 +81,15 @@ const FAMILIES: &[(&str, Kind, &str)] = &[
     ("dunlin_turns_total", Counter, "Turns of the agent's loop."),
     ("dunlin_turn_seconds_total", Counter, "Time that turns took."),
     ("dunlin_turn_seconds_max", Gauge, "The longest turn since the start."),
-    ("dunlin_dns_answers_total", Counter, "DNS answers by code."),
+    ("dunlin_dns_answers_total", Counter, "DNS answers by type and code."),
+    ("dunlin_dns_quick_answers_total", Counter, "DNS answers from packet to packet, among them."),
+    ("dunlin_dns_disallowed_total", Counter, "DNS questions from networks that may not ask."),
+    ("dunlin_dns_limited_total", Counter, "DNS datagrams of clients over their rate: dropped, or sent to TCP."),
+    ("dunlin_dns_ignored_total", Counter, "DNS datagrams that got no answer: broken, or answers themselves."),
+    ("dunlin_dns_connections_turned_away_total", Counter, "DNS connections turned away because there were too many."),
+    ("dunlin_dns_forwarded_total", Counter, "DNS questions for other zones by what became of them."),
+    ("dunlin_dns_cached_answers", Gauge, "Answers of other zones that are kept."),
+    ("dunlin_dns_resolvers", Gauge, "Resolvers that names of other zones are asked of, by whether they answer."),
 ];
 
 /// A figure: labels and value.
@@ -138,11 +147,35 @@ fn own(family: &str, s: &Sight) -> Option<Vec<Sample>> {
         "turns_total" => one(s.turns.count),
         "turn_seconds_total" => one(micros(s.turns.spent_us)),
         "turn_seconds_max" => one(micros(s.turns.longest_us)),
-        "dns_answers_total" => vec![
-            by("code", "noerror", s.dns.no_error),
-            by("code", "nxdomain", s.dns.no_name),
-            by("code", "refused", s.dns.refused),
-            by("code", "other", s.dns.other),
+        _ => return names(family, &s.dns.all),
+    })
+}
+
+/// What was answered by name.
+fn names(family: &str, dns: &DnsAnswers) -> Option<Vec<Sample>> {
+    let forwarded = &dns.forwarded;
+    Some(match family {
+        "dns_answers_total" => {
+            let sample = |(kind, code, count): &(&str, &str, u64)| {
+                (labels(&[("type", kind), ("code", code)]), count.to_string())
+            };
+            dns.by.iter().map(sample).collect()
+        }
+        "dns_quick_answers_total" => one(dns.quick),
+        "dns_disallowed_total" => one(dns.disallowed),
+        "dns_limited_total" => one(dns.limited),
+        "dns_ignored_total" => one(dns.ignored),
+        "dns_connections_turned_away_total" => one(dns.turned_away),
+        "dns_forwarded_total" => vec![
+            by("result", "hit", forwarded.hits),
+            by("result", "miss", forwarded.misses),
+            by("result", "stale", forwarded.stale),
+            by("result", "failed", forwarded.failed),
+        ],
+        "dns_cached_answers" => one(forwarded.cached),
+        "dns_resolvers" => vec![
+            by("state", "healthy", forwarded.healthy),
+            by("state", "failing", forwarded.resolvers - forwarded.healthy),
         ],
         _ => return None,
     })

@@ -4,7 +4,7 @@ use dunlin_core::Node;
 use dunlin_core::face::{Problem, ProblemKind};
 use dunlin_core::query::{self, ask, trust::Rostered};
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::ServiceKey;
+use dunlin_gossip::model::{RevisionId, ServiceKey};
 use dunlin_gossip::time::Instant;
 use dunlin_gossip::wire::RecordId;
 use serde::Serialize;
@@ -28,6 +28,8 @@ impl Agent {
             Listing::Allocations => json(&query::allocations(node)),
             Listing::Stacks => json(&query::stacks(node)),
             Listing::Conflicts => json(&query::conflicts(node)),
+            Listing::Flock => json(&query::flock(node)),
+            Listing::Rollouts => json(&query::rollouts(node)),
             Listing::Tokens => json(&query::tokens(node)),
             Listing::Status => json(&self.sight()),
             Listing::Metrics => metrics::text(&self.sight()).into_bytes(),
@@ -35,7 +37,7 @@ impl Agent {
     }
 }
 
-fn json<T: Serialize>(rows: &T) -> Vec<u8> {
+pub(crate) fn json<T: Serialize>(rows: &T) -> Vec<u8> {
     // Rows are plain data with text keys, which serde_json always expresses.
     serde_json::to_vec(rows).unwrap_or_else(|_| b"null".to_vec())
 }
@@ -92,6 +94,24 @@ pub(crate) fn service(node: &Node, text: &str) -> Result<ServiceKey, Problem> {
         many => {
             let names: Vec<String> = many.iter().map(ToString::to_string).collect();
             let text = format!("{text} could be {}; write the stack as well", names.join(" or "));
+            Err(Problem { kind: ProblemKind::BadRequest, text })
+        }
+    }
+}
+
+/// The revision of a service that is meant by its id, or the beginning of one.
+pub(crate) fn revision(node: &Node, service: &ServiceKey, text: &str) -> Result<RevisionId, Problem> {
+    let rows = query::rollouts(node).into_iter().find(|row| row.service == service.to_string());
+    let all = rows.map(|row| row.revisions).unwrap_or_default();
+    let meant: Vec<String> = all.into_iter().map(|row| row.revision).filter(|id| id.starts_with(text)).collect();
+    match meant.as_slice() {
+        [one] => RevisionId::parse(one).ok_or_else(|| not_found(format!("{one} is no revision"))),
+        [] => {
+            let text = format!("{service} has no revision {text}; `dunlin rollout history {service}` lists them");
+            Err(not_found(text))
+        }
+        many => {
+            let text = format!("{text} could be {}; write more of it", many.join(" or "));
             Err(Problem { kind: ProblemKind::BadRequest, text })
         }
     }

@@ -207,7 +207,13 @@ impl Agent {
     fn turn(&mut self, wake: Wake) {
         match wake {
             Wake::Net(event) => self.on_net(event),
-            Wake::Driver(event) => self.handle(Input::Driver(event)),
+            Wake::Driver(event) => {
+                // Before anything is started: a container keeps what it was told at its start.
+                if let DriverEvent::Drivers(_) = &event {
+                    self.names.serve_containers(self.drivers.bridge());
+                }
+                self.handle(Input::Driver(event));
+            }
             Wake::Api(call) => self.on_call(call),
             Wake::Disk(progress) => self.on_disk(progress),
             Wake::Deadline => self.handle(Input::Deadline),
@@ -271,6 +277,7 @@ impl Agent {
                 drop(back.send(ids.into_iter().map(|id| read::name(&self.node, id)).collect()));
             }
             Call::Service(text, back) => drop(back.send(read::service(&self.node, &text))),
+            Call::Revision(service, text, back) => drop(back.send(read::revision(&self.node, &service, &text))),
             Call::Conflict(text, back) => drop(back.send(read::conflict(&self.node, &text))),
             Call::Locate(text, back) => drop(back.send(read::locate(&self.node, &text))),
             Call::Node(text, back) => {
@@ -281,6 +288,8 @@ impl Agent {
                 });
                 drop(back.send(meant));
             }
+            Call::Resolve(name, back) => drop(back.send(self.names.explain(&self.node, &name))),
+            Call::Zone(back) => drop(back.send(self.names.zone())),
             Call::Lost(back) => drop(back.send(self.is_somebody_lost())),
             Call::Doctor(back) => drop(back.send(self.examine())),
             Call::Rotate(back) => drop(back.send(self.rotate_for_operator())),
@@ -391,6 +400,7 @@ impl Agent {
                 | GossipEvent::Member { .. }
                 | GossipEvent::Durable { .. }
                 | GossipEvent::Stored { .. }
+                | GossipEvent::Word { .. }
                 | GossipEvent::Synced { .. }
                 | GossipEvent::Notice(_),
             ) => {}

@@ -6,7 +6,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dunlin_dns::{Network, Upstream};
 use dunlin_gossip::model::{NodeName, Resources, Supply};
+
+use crate::gpus::Gpu;
+use crate::resolvers::WorkloadDns;
 
 /// The agent's port, UDP.
 pub const PORT: u16 = 7400;
@@ -28,6 +32,14 @@ pub struct Settings {
     pub advertise: Option<SocketAddr>,
     /// Where to answer DNS; may be empty.
     pub dns: Vec<SocketAddr>,
+    /// Networks that may ask, besides private ones and those that this host is part of.
+    pub dns_allow: Vec<Network>,
+    /// Datagrams a second that a client may send to one of the server's threads; none: no limit.
+    pub dns_rate: Option<u32>,
+    /// Whom to ask for names of other zones; nobody: they are refused.
+    pub dns_forward: Vec<Upstream>,
+    /// Where containers find this node's DNS.
+    pub workload_dns: WorkloadDns,
     /// The zone of names.
     pub domain: String,
     /// Labels, `zone` among them.
@@ -36,8 +48,12 @@ pub struct Settings {
     pub allocatable: Resources,
     /// What to give besides: processes, disk, devices.
     pub supply: Supply,
+    /// The GPUs that were found, by number; none where they are declared instead.
+    pub gpus: Vec<Gpu>,
     /// How long this node's certificates are good; they are renewed in their last third.
     pub certificate_lifetime: Duration,
+    /// Replicas a minute that it takes from fuller nodes after it came, until it has its share; 0: none.
+    pub rebalance: u32,
     /// Dynamic ports are taken from here.
     pub ports: RangeInclusive<u16>,
     /// The program that has the `keep` command (this one).

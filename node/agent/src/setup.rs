@@ -13,7 +13,7 @@ use std::time::Duration;
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::{Actor, ClusterId, NodeId};
 use dunlin_gossip::model::{Asker, NodeName, RosterEntry, Token};
-use dunlin_gossip::wire::{Record, RecordId, Stamp, codec};
+use dunlin_gossip::wire::{Context, Record, RecordId, Stamp, codec};
 use dunlin_net::{Credentials, JoinError, JoinToken, KeyError, NodeKeys, TokenError};
 use tokio::time::Instant;
 
@@ -158,7 +158,7 @@ pub fn create(
             Record::write(RecordId::roster(entry.node), Stamp::Fact { author }, first, Some(&codec::encode(&entry))),
             Record::write(
                 RecordId::token(token.id),
-                Stamp::Context { author, asker: Asker::new("init"), seen, below: 0 },
+                Context { author, asker: Asker::new("init"), seen, below: 0 }.into(),
                 second,
                 Some(&codec::encode(&kept)),
             ),
@@ -270,12 +270,18 @@ mod tests {
             bind: "127.0.0.1:0".parse().unwrap(),
             advertise: None,
             dns: Vec::new(),
+            dns_allow: Vec::new(),
+            dns_rate: None,
+            dns_forward: Vec::new(),
+            workload_dns: Default::default(),
             domain: "dunlin.internal".into(),
             labels: Default::default(),
             allocatable: Resources::default(),
             supply: Default::default(),
+            gpus: Vec::new(),
             certificate_lifetime: dunlin_net::CERTIFICATE_LIFETIME,
             ports: 20_000..=20_100,
+            rebalance: 0,
             keeper: "dunlin".into(),
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use dunlin_core::query::{self, StatusRow};
+use dunlin_dns::DnsAnswers;
 use dunlin_gossip::face::MemberState;
 use dunlin_gossip::model::Phase;
 use dunlin_net::{NetStats, Traffic};
@@ -161,8 +162,15 @@ pub(crate) struct Dns {
     pub(crate) no_name: u64,
     pub(crate) refused: u64,
     pub(crate) other: u64,
+    pub(crate) disallowed: u64,
+    pub(crate) limited: u64,
+    pub(crate) cache_hits: u64,
+    pub(crate) cache_misses: u64,
     pub(crate) listens: Vec<String>,
     pub(crate) zone: String,
+    /// All of it, for `/metrics`.
+    #[serde(skip)]
+    pub(crate) all: DnsAnswers,
 }
 
 /// A peer as this node sees it.
@@ -201,11 +209,9 @@ impl Agent {
         let Self { node, watch, .. } = self;
         let NetStats { sealed, quic, packets: _, unopened, refusals, lost, connections, links } = self.net.stats();
         let ways = self.net.ways();
-        let (depths, progress, answers) =
-            (node.gossip().depths(), self.disk.progress().borrow().clone(), self.names.answers());
+        let (depths, progress) = (node.gossip().depths(), self.disk.progress().borrow().clone());
         let micros = |took: std::time::Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let services = query::services(node);
-        let (listens, zone) = self.names.served();
         Sight {
             node: query::status(node, clock::now(), clock::wall()),
             started_ms: watch.started.0,
@@ -253,18 +259,30 @@ impl Agent {
                 last_us: micros(progress.last),
             },
             turns: watch.turns,
-            dns: Dns {
-                no_error: answers.no_error,
-                no_name: answers.no_name,
-                refused: answers.refused,
-                other: answers.other,
-                listens: listens.iter().map(ToString::to_string).collect(),
-                zone: zone.to_owned(),
-            },
+            dns: self.dns(),
             allocations: self.phases(),
             replicas_wanted: services.iter().map(|row| row.replicas_wanted).sum(),
             replicas_ready: services.iter().map(|row| row.ready).sum(),
             peers: self.peers(&ways.rtt),
+        }
+    }
+
+    fn dns(&self) -> Dns {
+        let answers = self.names.answers();
+        let (listens, zone) = self.names.served();
+        Dns {
+            no_error: answers.with_code("noerror"),
+            no_name: answers.with_code("nxdomain"),
+            refused: answers.with_code("refused"),
+            other: answers.all()
+                - ["noerror", "nxdomain", "refused"].map(|code| answers.with_code(code)).iter().sum::<u64>(),
+            disallowed: answers.disallowed,
+            limited: answers.limited,
+            cache_hits: answers.forwarded.hits,
+            cache_misses: answers.forwarded.misses,
+            listens: listens.iter().map(ToString::to_string).collect(),
+            zone: zone.to_owned(),
+            all: answers,
         }
     }
 

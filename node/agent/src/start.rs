@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_core::Node;
-use dunlin_core::face::{EventKind, NodeConfig, Output, Outputs};
+use dunlin_core::face::{DriverEvent, EventKind, NodeConfig, Output, Outputs};
 use dunlin_core::skip::AtHand;
 use dunlin_dns::DnsError;
 use dunlin_gossip::engine::Timing;
@@ -33,6 +33,7 @@ use crate::disk::{self, Disk, DiskError, Loaded};
 use crate::driver::{Drivers, DriversConfig};
 use crate::lock::{DataLock, LockError};
 use crate::names::Names;
+use crate::resolvers::{self, Resolvers};
 use crate::run::{Agent, End, Parts, Sources, poison};
 use crate::seeds;
 use crate::settings::Settings;
@@ -175,10 +176,9 @@ async fn agent(
     };
     let net = Net::start(config, net_events).await?;
     let at = settings.reachable_at(net.local_addr(), first_seed(settings).await);
-    let names = Names::start(settings, cluster, seed.split("names")).await?;
     let (driver_events, driver_queue) = mpsc::channel(DRIVER_QUEUE);
-    let drivers = Drivers::start(drivers_config(settings, &membership), driver_events).await;
-    let drivers = drivers.map_err(system("the allocations' directory"))?;
+    let resolvers = Arc::new(Resolvers::new(&settings.domain));
+    let (names, drivers) = workloads(settings, &membership, seed, &resolvers, driver_events).await?;
 
     let (door, calls) = Door::new();
     let api = Api::open(settings, membership.keys.id(), net.clone(), door.clone(), at)?;
@@ -208,18 +208,35 @@ async fn agent(
     // Before anything is sent: peers who hear of a newer boot would make the other agent believe that its disk is old.
     let elsewhere = own_addresses(&net, &first, membership.keys.id(), at);
     refuse_clone(settings, &net, &elsewhere).await?;
-    let (me, pulse) = (membership.keys.id(), Arc::clone(pulse));
-    let at_hand = guard.at_hand;
+    let (me, pulse, at_hand) = (membership.keys.id(), Arc::clone(pulse), guard.at_hand);
     let mut agent = Agent::new(Parts { me, custody, net, disk, drivers, names, pulse, at_hand }, node, first);
     first_words(&mut agent, stuck, skipped);
     let api = api.serve(Arc::clone(&agent.drivers));
     tracing::info!(node = %agent.me, name = %read::name(&agent.node, agent.me), %cluster, %at, "the node is up");
 
+    let lookout = tokio::spawn(resolvers::look(door.clone(), resolvers, cluster.to_string()));
     let seeds = tokio::spawn(seeds::tend(settings.join.clone(), door, agent.net.clone()));
     let end = agent.run(&mut sources).await;
     seeds.abort();
+    lookout.abort();
     api.stop();
     close(agent, end, settings, cluster, &elsewhere).await
+}
+
+/// What runs workloads, and what names them: containers are told of names before the first of them starts.
+async fn workloads(
+    settings: &Settings,
+    membership: &Membership,
+    seed: Seed,
+    resolvers: &Arc<Resolvers>,
+    events: mpsc::Sender<DriverEvent>,
+) -> Result<(Names, Drivers), AgentError> {
+    let (cluster, me, told) = (membership.credentials.cluster, membership.keys.id(), Arc::clone(resolvers));
+    let mut names = Names::start(settings, cluster, me, seed.split("names"), told)?;
+    let drivers = Drivers::start(drivers_config(settings, membership, Arc::clone(resolvers)), events).await;
+    let drivers = drivers.map_err(|source| AgentError::System { what: "the allocations' directory", source })?;
+    names.serve_containers(drivers.bridge());
+    Ok((names, drivers))
 }
 
 /// Gives back what an agent held, and says how it ended.
@@ -256,12 +273,14 @@ struct Guard {
     at_hand: AtHand,
 }
 
-fn drivers_config(settings: &Settings, membership: &Membership) -> DriversConfig {
+fn drivers_config(settings: &Settings, membership: &Membership, resolvers: Arc<Resolvers>) -> DriversConfig {
     DriversConfig {
         data_dir: settings.data_dir.clone(),
         cluster: membership.credentials.cluster,
         node: membership.keys.id(),
         keeper: settings.keeper.clone(),
+        gpus: settings.gpus.clone(),
+        resolvers,
     }
 }
 
@@ -307,6 +326,7 @@ fn core(
         wire: WireVersion::CURRENT,
         timing: Timing::default(),
         port_range: settings.ports.clone(),
+        rebalance: settings.rebalance,
         skip: guard.skip.clone(),
         at_hand: guard.at_hand.clone(),
     };

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dunlin_agent::driver::{Drivers, DriversConfig};
+use dunlin_agent::resolvers::Resolvers;
 use dunlin_core::face::{Adopted, DriverCommand, DriverEvent, Exit, ProbeOutcome, StartFailure, StartSpec};
 use dunlin_gossip::id::{ClusterId, NodeId};
 use dunlin_gossip::model::{
@@ -70,6 +71,8 @@ const TESTS: &[(&str, fn())] = &[
     ("a_stopped_keeper_is_replaced_by_the_agent", || block_on(a_stopped_keeper_is_replaced_by_the_agent())),
     ("limits_are_enforced", || block_on(limits_are_enforced())),
     ("a_keeper_is_small", || block_on(a_keeper_is_small())),
+    ("a_lease_ends_what_runs_under_it", || block_on(a_lease_ends_what_runs_under_it())),
+    ("a_lease_ends_it_without_an_agent", || block_on(a_lease_ends_it_without_an_agent())),
 ];
 
 fn block_on(test: impl Future<Output = ()>) {
@@ -125,6 +128,8 @@ impl Host {
             cluster: ClusterId([1; 16]),
             node: NodeId([node; 16]),
             keeper: std::env::current_exe().unwrap(),
+            gpus: Vec::new(),
+            resolvers: Arc::new(Resolvers::new("dunlin.internal")),
         };
         Self { drivers: Drivers::start(config, sender).await.unwrap(), events, dir, kept }
     }
@@ -138,7 +143,13 @@ impl Host {
     }
 
     async fn event(&mut self) -> DriverEvent {
-        tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("no event in time").expect("drivers ended")
+        loop {
+            let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
+            match event.expect("no event in time").expect("drivers ended") {
+                DriverEvent::Used { .. } => {}
+                event => return event,
+            }
+        }
     }
 
     async fn adopted(&mut self) -> Vec<Adopted> {
@@ -205,7 +216,10 @@ fn spec(attempt: u32, script: &str) -> StartSpec {
         ports: Vec::new(),
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         limits: Resources::default(),
+        pids_limit: 0,
+        devices: Vec::new(),
         stop: StopPolicy { signal: "SIGTERM".into(), grace: Duration::from_secs(5) },
+        lease: None,
     }
 }
 
@@ -526,4 +540,52 @@ async fn a_keeper_is_small() {
     println!("a keeper has {} KiB resident", resident());
     host.stop("KILL", PATIENCE);
     assert_eq!(host.exit(1).await, Exit::Signal(9));
+}
+
+/// What a workload does that notices nothing: neither it nor what it started ends by itself.
+const STUBBORN: &str = "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo stray $$; while :; do sleep 0.01; done' & \
+                        echo me $$; while :; do sleep 0.01; done";
+
+fn leased(attempt: u32, lease: Duration) -> (StartSpec, dunlin_gossip::time::Instant) {
+    let until = dunlin_agent::clock::now() + lease;
+    (StartSpec { lease: Some(until), ..spec(attempt, STUBBORN) }, until)
+}
+
+async fn a_lease_ends_what_runs_under_it() {
+    let mut host = Host::new().await;
+    let (start, _) = leased(1, Duration::from_secs(2));
+    let until = dunlin_agent::clock::now() + Duration::from_secs(4);
+    host.drivers.command(DriverCommand::Start(Box::new(start)));
+    assert!(matches!(host.event().await, DriverEvent::Started { .. }));
+    host.log_has("stray ").await;
+    let log = host.log(None).await;
+    host.drivers.command(DriverCommand::Extend { alloc: alloc(), until });
+    host.drivers.command(DriverCommand::Extend { alloc: alloc(), until: until - Duration::from_secs(3) });
+    assert_eq!(host.exit(1).await, Exit::Signal(9));
+    assert!(dunlin_agent::clock::now() >= until, "the later word counts");
+    assert!(!runs(&pid_in(&log, "me")) && !runs(&pid_in(&log, "stray")));
+    assert!(host.log(None).await.contains("its lease is over"));
+    // What comes too late is not started.
+    let (late, _) = leased(2, Duration::ZERO);
+    host.drivers.command(DriverCommand::Start(Box::new(late)));
+    match host.event().await {
+        DriverEvent::StartFailed { failure: StartFailure::Other(text), .. } => {
+            assert!(text.contains("lease was over"), "{text}");
+        }
+        other => panic!("not a failure: {other:?}"),
+    }
+}
+
+async fn a_lease_ends_it_without_an_agent() {
+    let mut host = Host::new().await;
+    let (start, until) = leased(1, Duration::from_secs(2));
+    host.drivers.command(DriverCommand::Start(Box::new(start)));
+    assert!(matches!(host.event().await, DriverEvent::Started { .. }));
+    host.log_has("me ").await;
+    let pid = pid_in(&host.log(None).await, "me");
+    let record = host.dir.join(format!("allocs/{}/1/exit", alloc()));
+    host = host.again(async || until_true("the exit record", PATIENCE, async || record.exists()).await).await;
+    assert!(dunlin_agent::clock::now() >= until && !runs(&pid));
+    let exit = Some(Exit::Signal(9));
+    assert_eq!(host.adopted().await, [Adopted { alloc: alloc(), attempt: 1, instance: None, exit }]);
 }

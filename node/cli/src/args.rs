@@ -1,6 +1,10 @@
 //! What can be typed. Every option here is used; every command has an example in its help.
 
 mod ask;
+mod dns;
+mod node;
+mod rollout;
+mod run;
 mod sim;
 
 use std::net::SocketAddr;
@@ -9,7 +13,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use ask::{Explain, Plan, Whatif};
-pub(crate) use sim::{Sim, SimPlace};
+pub(crate) use dns::{BenchServer, Dns, DnsQuery};
+pub(crate) use node::{Labels, Node, OrderOptions};
+pub(crate) use rollout::{History, Rollback, Rollout, RolloutStatus};
+pub(crate) use run::Run;
+pub(crate) use sim::{Sim, SimFlock, SimInit, SimPlace, SimSweep};
 
 /// Run workloads on a flock of hosts that has no master.
 #[derive(Debug, Parser)]
@@ -49,9 +57,18 @@ pub(crate) enum Command {
     /// Run what a Compose file says
     #[command(
         after_help = "Examples:\n  dunlin deploy -f compose.yaml\n  dunlin deploy -f compose.yaml --stack shop --wait\n  \
-                      dunlin deploy -f compose.yaml --ack all"
+                      dunlin deploy -f compose.yaml --ack all\n  dunlin deploy -f compose.yaml --activate"
     )]
     Deploy(Deploy),
+    /// Run one program to its end, somewhere: its output here, its exit code as this command's
+    #[command(
+        after_help = "Examples:\n  dunlin run -- echo hello\n  dunlin run --rm --image alpine -- cat /etc/os-release\n  dunlin run -d \
+                      --name migrate -e DB=db.shop -m 512M -- ./migrate --all\n  dunlin run --node oslo -- df -h\n\n\
+                      Without --detach it waits, prints what the program prints, and exits with its exit code; 128 and the\n\
+                      signal's number where a signal ended it. Ctrl-C ends the waiting, not the program: `dunlin rm \
+                      default/NAME`\ndoes. Codes of this command itself are those of all others: 1 failed, 2 bad input."
+    )]
+    Run(Box<Run>),
     /// What deploying a Compose file would do: where its replicas would go, what would move, what does not fit
     #[command(
         after_help = "Examples:\n  dunlin plan -f compose.yaml\n  dunlin plan -f compose.yaml --stack shop --json"
@@ -87,8 +104,14 @@ pub(crate) enum Command {
     /// Change how many replicas a service has
     #[command(after_help = "Example:\n  dunlin scale shop/web=5")]
     Scale(Scale),
-    /// Stop a stack and forget it
-    #[command(after_help = "Example:\n  dunlin rm shop")]
+    /// How services get from one revision to the next: status, history, pause, resume, promote
+    #[command(subcommand)]
+    Rollout(Rollout),
+    /// Go back to an earlier revision of a service
+    #[command(after_help = "Examples:\n  dunlin rollback shop/web\n  dunlin rollback shop/web --to 5f2a91c0")]
+    Rollback(Rollback),
+    /// Stop a stack, or one service of it, and forget it
+    #[command(after_help = "Examples:\n  dunlin rm shop\n  dunlin rm default/migrate")]
     Rm(Rm),
     /// Concurrent writes that differ, and which of them is in force; `resolve` settles one
     #[command(
@@ -111,6 +134,9 @@ pub(crate) enum Command {
     /// What goes wrong on this node, with what to do about it; exits 1 if something fails
     #[command(after_help = "Example:\n  dunlin doctor")]
     Doctor(Listing),
+    /// What names answer and why; all of them as a zone file; a server to measure
+    #[command(subcommand)]
+    Dns(Dns),
     /// Run the same code on thousands of virtual nodes
     #[command(subcommand)]
     Sim(Sim),
@@ -193,6 +219,19 @@ pub(crate) struct Agent {
     /// Where to answer DNS, UDP and TCP; repeat for more [default: 127.0.0.1:7453]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) dns: Vec<SocketAddr>,
+    /// A network that may ask for names, besides private ones and this host's own; repeat for more. Others are refused
+    #[arg(long, value_name = "NET")]
+    pub(crate) dns_allow: Vec<String>,
+    /// Datagrams a second from one client (this host excepted) beyond which it must ask by TCP; 0: no limit [default: 5000]
+    #[arg(long, value_name = "N")]
+    pub(crate) dns_rate: Option<u32>,
+    /// A resolver for names of other zones, or of one; repeat for more. Without any they are refused
+    #[arg(long, value_name = "[ZONE=]ADDR[:PORT]")]
+    pub(crate) dns_forward: Vec<String>,
+    /// Where containers find this node's DNS, port 53: an address, `off`, or `auto`, the engine's own network if the port is free
+    /// there. They then ask it for all names, which it forwards to --dns-forward or else this host's resolvers [default: auto]
+    #[arg(long, value_name = "ADDR|auto|off")]
+    pub(crate) workload_dns: Option<String>,
     /// The zone of names [default: dunlin.internal]
     #[arg(long, value_name = "ZONE")]
     pub(crate) domain: Option<String>,
@@ -208,13 +247,19 @@ pub(crate) struct Agent {
     /// Memory to give to workloads, as 512M or 4G [default: all that this agent may use]
     #[arg(long, value_name = "N")]
     pub(crate) memory: Option<String>,
+    /// CPUs of what this agent may use to keep for the host, as 0.5; not with --cpus [default: none]
+    #[arg(long, value_name = "N", conflicts_with = "cpus")]
+    pub(crate) reserve_cpus: Option<String>,
+    /// Memory of what this agent may use to keep for the host, as 512M; not with --memory [default: none]
+    #[arg(long, value_name = "N", conflicts_with = "memory")]
+    pub(crate) reserve_memory: Option<String>,
     /// Processes to give to workloads [default: what the kernel allows]
     #[arg(long, value_name = "N")]
     pub(crate) pids: Option<u64>,
     /// Disk to give to workloads, as in 100G [default: the data directory's file system]
     #[arg(long, value_name = "N")]
     pub(crate) disk: Option<String>,
-    /// Devices to give to workloads; repeat for more
+    /// Devices to give to workloads; repeat for more. NVIDIA's and AMD's GPUs are found; gpu=0 gives none [default: the GPUs found]
     #[arg(long, value_name = "KIND=COUNT[:MODEL]")]
     pub(crate) device: Vec<String>,
     /// How long this node's certificates are good, as 90d, 12h or 30m; renewed in the last third [default: 90d]
@@ -223,6 +268,10 @@ pub(crate) struct Agent {
     /// Range of ports for workloads that leave the choice to the node [default: 20000-32000]
     #[arg(long, value_name = "A-B")]
     pub(crate) ports: Option<String>,
+    /// Replicas a minute that this node takes from fuller ones once it has joined, has come back, or is drained no more, until it has
+    /// its share; 0: none [default: 6]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=6_000))]
+    pub(crate) rebalance: Option<u32>,
     /// A TOML file with the same options
     #[arg(long, value_name = "F")]
     pub(crate) config: Option<PathBuf>,
@@ -248,9 +297,12 @@ pub(crate) struct Deploy {
     /// The stack's name [default: the file's `name:`, or its folder's name]
     #[arg(long, value_name = "S")]
     pub(crate) stack: Option<String>,
-    /// Wait until every replica is ready
+    /// Wait until every replica is ready and every job complete; exits 1 if a job has failed
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Act on it everywhere at once, whatever `x-dunlin.waves` of the file says; also where a first wave did not go well
+    #[arg(long)]
+    pub(crate) activate: bool,
     #[command(flatten)]
     pub(crate) durability: Durability,
     /// One JSON document
@@ -321,7 +373,8 @@ pub(crate) struct Scale {
 /// `dunlin rm`
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
-    /// Which stack
+    /// Which stack; or which service, with its stack
+    #[arg(value_name = "STACK[/SERVICE]")]
     pub(crate) stack: String,
     #[command(flatten)]
     pub(crate) durability: Durability,
@@ -359,28 +412,6 @@ pub(crate) struct Resolve {
     /// One JSON document
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// `dunlin node`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Node {
-    /// Remove a node for good: it can neither connect nor come back, and its work moves to the others
-    #[command(
-        after_help = "Ask a node that stays. The removed node stops what it runs and ends as soon as it hears of it.\n\n\
-                      Examples:\n  dunlin node rm n3\n  dunlin node rm 8c6976e5 --ack all\n  dunlin node rm n3 --compromised"
-    )]
-    Rm {
-        /// Its name, its id, or the beginning of its id
-        node: String,
-        /// Somebody else may hold its keys: list whom it let in, make all tokens worthless, replace the authority
-        #[arg(long)]
-        compromised: bool,
-        #[command(flatten)]
-        durability: Durability,
-        /// One JSON document
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 /// `dunlin ca`

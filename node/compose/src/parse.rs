@@ -5,15 +5,16 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use dunlin_core::never::{Part, exclude, never};
 use dunlin_gossip::limits::MAX_SERVICES;
-use dunlin_gossip::model::{Constraint, ConstraintOp, Mode, NameError, Protocol, Service, ServiceName, StackName};
+use dunlin_gossip::model::{Constraint, NameError, Protocol, RolloutPolicy, Service, ServiceName, StackName, Waves};
 
-use crate::fields::{self, Port, Read};
+use crate::fields::{self, Places, Port, Read};
 use crate::interpolate::{self, Variables};
 use crate::problem::{Log, Mark, Problem};
 use crate::schema::{self, Fields};
 use crate::tree::{self, Kind, Node};
-use crate::value::{Member, Value, quoted};
+use crate::value::{Member, Place, Value, quoted};
 
 /// A file's text, and its name for messages.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,10 @@ pub struct Project {
     pub name: Option<StackName>,
     /// The services, by name.
     pub services: BTreeMap<ServiceName, Service>,
+    /// Whether some nodes act on it before the others.
+    pub waves: Option<Waves>,
+    /// How each goes over to a new revision, where the file says so.
+    pub policies: BTreeMap<ServiceName, RolloutPolicy>,
     /// What the author should know of a file that is accepted, sorted by place.
     pub warnings: Vec<Problem>,
 }
@@ -52,16 +57,22 @@ pub fn parse(source: Source<'_>, variables: &dyn Fn(&str) -> Option<String>) -> 
     let clean = log.is_clean();
     let (errors, warnings) = log.finish();
     match project {
-        Some((name, services)) if clean => Ok(Project { name, services, warnings }),
+        Some((name, services, waves)) if clean => {
+            let stated = services.iter().filter(|(_, (_, policy))| *policy != RolloutPolicy::default());
+            let policies = stated.map(|(name, (_, policy))| (name.clone(), *policy)).collect();
+            let services = services.into_iter().map(|(name, (service, _))| (name, service)).collect();
+            Ok(Project { name, services, waves, policies, warnings })
+        }
         Some(_) | None => Err(errors),
     }
 }
 
-type Found = (Option<StackName>, BTreeMap<ServiceName, Service>);
+type Services = BTreeMap<ServiceName, (Service, RolloutPolicy)>;
+type Found = (Option<StackName>, Services, Option<Waves>);
 
 fn document(mut root: Node, variables: Variables<'_>, log: &mut Log<'_>) -> Option<Found> {
     if let Kind::Map(entries) = &mut root.kind {
-        for entry in entries.iter_mut().filter(|e| matches!(e.key.as_str(), "name" | "services")) {
+        for entry in entries.iter_mut().filter(|e| matches!(e.key.as_str(), "name" | "services" | "x-dunlin")) {
             interpolate::tree(&mut entry.value, &entry.key, variables, log);
         }
     }
@@ -80,7 +91,10 @@ fn document(mut root: Node, variables: Variables<'_>, log: &mut Log<'_>) -> Opti
         log.error(root.mark(), "services", "the file has no services", remedy);
         return None;
     };
-    Some((name, all(services, variables, log)))
+    let dunlin = fields.get("x-dunlin").and_then(|v| Fields::read(&schema::DUNLIN_TOP, v, log));
+    let waves = dunlin.and_then(|fields| fields::waves(fields.get("waves")?, log));
+    let services = all(services, name.as_ref(), variables, log);
+    Some((name, services, waves))
 }
 
 fn stack_name(value: &Value<'_>, log: &mut Log<'_>) -> Option<StackName> {
@@ -104,7 +118,7 @@ fn name<N>(text: &str, new: impl Fn(&str) -> Result<N, NameError>) -> Result<N, 
     Ok(found)
 }
 
-fn all(services: &Value<'_>, variables: Variables<'_>, log: &mut Log<'_>) -> BTreeMap<ServiceName, Service> {
+fn all(services: &Value<'_>, stack: Option<&StackName>, variables: Variables<'_>, log: &mut Log<'_>) -> Services {
     let members = services.map(log, "write 'NAME:' lines, each with the keys of a service below it");
     let Some(members) = members else { return BTreeMap::new() };
     if members.is_empty() {
@@ -115,19 +129,58 @@ fn all(services: &Value<'_>, variables: Variables<'_>, log: &mut Log<'_>) -> BTr
         services.error(log, what, "split it into several stacks");
     }
     let mut folded: BTreeMap<String, Mark> = BTreeMap::new();
-    let mut found: BTreeMap<ServiceName, Service> = BTreeMap::new();
+    let mut found = Services::new();
     let mut held: BTreeMap<(u16, Protocol), Vec<Holder>> = BTreeMap::new();
+    let mut written = BTreeMap::new();
+    let mut broken = false;
     for member in members {
         let name = service_name(&member, &mut folded, log);
-        let Some(Read { service, ports }) = fields::service(&member, variables, log) else { continue };
+        let read = fields::service(&member, variables, log);
+        broken |= name.is_none() || read.is_none();
+        let Some(Read { service, ports, rollout, places }) = read else { continue };
         for port in &ports {
             conflict(&member, &service, port, &mut held, log);
         }
         if let Some(name) = name {
-            found.insert(name, service);
+            let whole = Place { mark: member.mark, path: member.value.path.clone() };
+            written.insert(name.clone(), Written { whole, places, ports });
+            found.insert(name, (service, rollout));
         }
     }
+    // What names a service that could not be read would be refused for that alone.
+    if !broken {
+        impossible(stack, &found, &written, log);
+    }
     found
+}
+
+/// Where a service was written.
+struct Written {
+    whole: Place,
+    places: Places,
+    ports: Vec<Port>,
+}
+
+/// What no flock could ever run.
+fn impossible(
+    stack: Option<&StackName>,
+    found: &Services,
+    written: &BTreeMap<ServiceName, Written>,
+    log: &mut Log<'_>,
+) {
+    let services = found.iter().map(|(name, (service, _))| (name.clone(), service.clone())).collect();
+    for fault in never(stack, &services) {
+        let Some(Written { whole, places, ports }) = written.get(&fault.service) else { continue };
+        let port = |number: usize| ports.get(number).map(|port| Place { mark: port.mark, path: port.path.clone() });
+        let place = match fault.part {
+            Part::Constraint(number) => places.constraints.get(number).cloned(),
+            Part::Affinity(number) => places.affinities.get(number).cloned(),
+            Part::Port(number) => port(number),
+            Part::PerNode => places.per_node.clone(),
+        };
+        let place = place.as_ref().unwrap_or(whole);
+        log.error(place.mark, &place.path, fault.what, fault.remedy);
+    }
 }
 
 fn service_name(member: &Member<'_>, folded: &mut BTreeMap<String, Mark>, log: &mut Log<'_>) -> Option<ServiceName> {
@@ -156,7 +209,7 @@ fn conflict(
     log: &mut Log<'_>,
 ) {
     let Some(published) = port.spec.published else { return };
-    if service.mode == Mode::Replicated(0) {
+    if service.mode.count() == Some(0) {
         return;
     }
     let holders = held.entry((published, port.spec.protocol)).or_default();
@@ -169,17 +222,4 @@ fn conflict(
         log.error(port.mark, &port.path, what, remedy);
     }
     holders.push(Holder { service: member.name.to_string(), mark: port.mark, constraints: constraints.clone() });
-}
-
-/// True if no node can meet both sets of constraints.
-fn exclude(a: &[Constraint], b: &[Constraint]) -> bool {
-    use ConstraintOp::{Equal, NotEqual};
-    a.iter().any(|x| {
-        // Of other comparisons it cannot be told here that no node meets both.
-        b.iter().filter(|y| x.attribute == y.attribute).any(|y| {
-            let are = |first, second| x.op == first && y.op == second;
-            (are(Equal, Equal) && !x.value.eq_ignore_ascii_case(&y.value))
-                || ((are(Equal, NotEqual) || are(NotEqual, Equal)) && x.value == y.value)
-        })
-    })
 }

@@ -53,8 +53,16 @@ pub(crate) const TOP: Table = Table {
         ("services", Used),
         ("version", Used),
         ("volumes", Refused(NO_VOLUMES, "remove it, and run what keeps data elsewhere")),
+        ("x-dunlin", Used),
     ],
 };
+
+/// `x-dunlin` at the top level.
+pub(crate) const DUNLIN_TOP: Table =
+    Table { name: "'x-dunlin' of a file", extensible: false, keys: &[("waves", Used)] };
+
+/// `x-dunlin.waves`.
+pub(crate) const WAVES: Table = Table { name: "'waves'", extensible: false, keys: &[("first", Used), ("wait", Used)] };
 
 /// A service.
 pub(crate) const SERVICE: Table = Table {
@@ -124,7 +132,10 @@ pub(crate) const SERVICE: Table = Table {
         ("oom_kill_disable", Refused("settings of the OOM killer are not supported", "remove it")),
         ("oom_score_adj", Refused("settings of the OOM killer are not supported", "remove it")),
         ("pid", Refused("sharing of process ids is not supported", NO_ISOLATION)),
-        ("pids_limit", Refused("a limit of processes is not supported yet", "remove it")),
+        (
+            "pids_limit",
+            Refused("'pids_limit' of the service itself is not supported", "use deploy.resources.limits.pids"),
+        ),
         (
             "platform",
             Refused("'platform' is not supported", "use deploy.placement.constraints: node.platform.arch == arm64"),
@@ -184,10 +195,28 @@ pub(crate) const DEPLOY: Table = Table {
         ("replicas", Used),
         ("resources", Used),
         ("restart_policy", Used),
-        ("rollback_config", Refused("'rollback_config' is not supported yet", "remove it")),
-        ("update_config", Refused("'update_config' is not supported yet", "remove it")),
+        ("rollback_config", Used),
+        ("update_config", Used),
     ],
 };
+
+/// `deploy.update_config` and `deploy.rollback_config`.
+pub(crate) const UPDATE: Table = Table {
+    name: "a policy of updates",
+    extensible: true,
+    keys: &[
+        ("delay", Used),
+        ("failure_action", Used),
+        ("max_failure_ratio", Used),
+        ("monitor", Used),
+        ("order", Used),
+        ("parallelism", Used),
+    ],
+};
+
+/// `x-dunlin.canary`.
+pub(crate) const CANARY: Table =
+    Table { name: "a canary", extensible: false, keys: &[("after", Used), ("count", Used), ("promote", Used)] };
 
 /// `deploy.placement`.
 pub(crate) const PLACEMENT: Table = Table {
@@ -239,15 +268,8 @@ pub(crate) const RESOURCES: Table =
     Table { name: "'resources'", extensible: true, keys: &[("limits", Used), ("reservations", Used)] };
 
 /// `deploy.resources.limits`.
-pub(crate) const LIMITS: Table = Table {
-    name: "'limits'",
-    extensible: true,
-    keys: &[
-        ("cpus", Used),
-        ("memory", Used),
-        ("pids", Refused("a limit of processes is not supported yet", "remove it")),
-    ],
-};
+pub(crate) const LIMITS: Table =
+    Table { name: "'limits'", extensible: true, keys: &[("cpus", Used), ("memory", Used), ("pids", Used)] };
 
 /// `deploy.resources.reservations`.
 pub(crate) const RESERVATIONS: Table = Table {
@@ -287,7 +309,7 @@ pub(crate) const PORT: Table = Table {
             "app_protocol",
             Refused("application protocols are not supported yet", "say it in 'name', which SRV records show"),
         ),
-        ("host_ip", Refused("an address of the host cannot be chosen: a replica may run on any node", "remove it")),
+        ("host_ip", Used),
         ("mode", Used),
         ("name", Used),
         ("protocol", Used),
@@ -302,19 +324,45 @@ pub(crate) const DUNLIN: Table = Table {
     extensible: false,
     keys: &[
         ("affinity", Used),
+        ("canary", Used),
         ("constraints", Used),
         ("devices", Used),
         ("disk", Used),
         ("healthcheck", Used),
+        ("job", Used),
         ("max_skew", Used),
-        ("partition", Refused("a choice for partitions is not supported yet", "remove it, or use prefer: new")),
+        ("partition", Used),
         ("pids", Used),
-        ("ports", Refused("ranges of ports are not supported yet", "use 'ports' of the service")),
+        ("ports", Used),
+        ("preemptible", Used),
         ("prefer", Used),
         ("priority", Used),
-        ("schedule", Refused("schedules are not supported yet", "run it from outside")),
+        ("rebalance", Used),
+        ("schedule", Used),
         ("strategy", Used),
+        ("tolerations", Used),
     ],
+};
+
+/// `x-dunlin.schedule`.
+pub(crate) const SCHEDULE: Table = Table {
+    name: "'x-dunlin.schedule'",
+    extensible: false,
+    keys: &[
+        ("cron", Used),
+        ("deadline", Used),
+        ("history", Used),
+        ("missed", Used),
+        ("overlap", Used),
+        ("timezone", Used),
+    ],
+};
+
+/// `x-dunlin.job`.
+pub(crate) const JOB: Table = Table {
+    name: "'x-dunlin.job'",
+    extensible: false,
+    keys: &[("backoff_limit", Used), ("parallelism", Used), ("timeout", Used)],
 };
 
 /// `x-dunlin.healthcheck`.

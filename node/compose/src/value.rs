@@ -14,6 +14,13 @@ pub(crate) struct Value<'t> {
     pub(crate) node: &'t Node,
 }
 
+/// Where a value was, once it is read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    pub(crate) mark: Mark,
+    pub(crate) path: String,
+}
+
 /// A key of a mapping and its value.
 #[derive(Clone, Debug)]
 pub(crate) struct Member<'t> {
@@ -86,6 +93,11 @@ impl<'t> Value<'t> {
 
     pub(crate) const fn mark(&self) -> Mark {
         self.node.mark
+    }
+
+    /// Where it is.
+    pub(crate) fn place(&self) -> Place {
+        Place { mark: self.node.mark, path: self.path.clone() }
     }
 
     /// Records an error at this value.

@@ -1,6 +1,7 @@
-//! Checks before a deploy: what no node of the flock could ever run is refused whole, before anything is written.
+//! Checks before a deploy: what no flock could ever run is refused whole, before anything is written.
 //!
-//! What may become possible by itself (room, a container engine that is down) is a warning, not a refusal.
+//! What may become possible (a larger node joins, another gets a label or an engine) is a warning, not a refusal: its
+//! replicas wait, and say for what.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -9,11 +10,14 @@ use alloc::vec::Vec;
 
 use dunlin_gossip::limits::{MAX_REPLICAS, MAX_SERVICES};
 use dunlin_gossip::model::{
-    Constraint, DriverKind, Further, Mode, ReplicaKey, Resources, Service, ServiceKey, ServiceName, ServiceSpec, Slot,
-    StackName, Workload,
+    Constraint, DriverKind, Further, Mode, ReplicaKey, Resources, RestartCondition, RolloutPolicy, Service, ServiceKey,
+    ServiceName, ServiceSpec, Slot, StackName, Workload,
 };
+use dunlin_gossip::time::Duration;
 
+use crate::cron::{Dates, is_ever};
 use crate::place::{self, Candidate, Misfit, Waiting, device};
+use crate::query::miss::{bytes, cpus};
 use crate::view;
 
 /// Checks a stack. The warnings, or what is wrong with it: every fault, one line each.
@@ -27,26 +31,89 @@ pub(crate) fn check(
     if services.len() > MAX_SERVICES {
         faults.push(format!("{} services; a stack has at most {MAX_SERVICES}: split it", services.len()));
     }
-    near_in_circles(stack, services, &mut faults);
+    let never = crate::never::never(Some(stack), services);
+    faults.extend(never.iter().map(|fault| format!("{stack}/{}: {}; {}", fault.service, fault.what, fault.remedy)));
     for (name, service) in services {
         let key = ServiceKey { stack: stack.clone(), service: name.clone() };
         if let Err(fault) = replicas(&key, service.mode) {
             faults.push(fault);
         }
         shape(&key, &service.spec, &mut faults);
-        placeable(&key, &service.spec, nodes, &mut faults, &mut warnings);
+        job(&key, service, &mut faults, &mut warnings);
+        placeable(&key, &service.spec, nodes, &mut warnings);
     }
     if faults.is_empty() { Ok(warnings) } else { Err(faults.join("\n")) }
 }
 
+/// Checks who goes first in rollouts.
+pub(crate) fn canaries(
+    stack: &StackName,
+    services: &BTreeMap<ServiceName, Service>,
+    policies: &BTreeMap<ServiceName, RolloutPolicy>,
+) -> Result<(), String> {
+    let fault = |(name, policy): (&ServiceName, &RolloutPolicy)| {
+        let key = ServiceKey { stack: stack.clone(), service: name.clone() };
+        let count = policy.canary.map(|canary| canary.count)?;
+        match services.get(name).map(|service| service.mode) {
+            None => Some(format!("{key}: a policy of rollouts, and no such service; remove it")),
+            Some(Mode::Global) => Some(format!("{key}: a global service has no canaries; remove them")),
+            Some(Mode::Job(_) | Mode::GlobalJob(_) | Mode::Cron(_)) => {
+                Some(format!("{key}: a job has no canaries; remove them"))
+            }
+            Some(Mode::Replicated(n)) if count > n => {
+                Some(format!("{key}: {count} canaries of {n} replicas; have fewer canaries or more replicas"))
+            }
+            Some(Mode::Replicated(_)) => None,
+        }
+    };
+    let faults: Vec<String> = policies.iter().filter_map(fault).collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+}
+
 /// Checks a number of replicas.
 pub(crate) fn replicas(key: &ServiceKey, mode: Mode) -> Result<(), String> {
-    match mode {
-        Mode::Replicated(n) if n > MAX_REPLICAS => {
-            Err(format!("{key}: {n} replicas; a service has at most {MAX_REPLICAS}"))
-        }
-        Mode::Replicated(_) | Mode::Global => Ok(()),
+    match mode.count() {
+        Some(n) if n > MAX_REPLICAS => Err(format!("{key}: {n} replicas; a service has at most {MAX_REPLICAS}")),
+        Some(_) | None => Ok(()),
     }
+}
+
+/// Checks what is to run to completion.
+fn job(key: &ServiceKey, service: &Service, faults: &mut Vec<String>, warnings: &mut Vec<String>) {
+    let Some(job) = service.mode.job() else { return };
+    if service.spec.restart.condition == RestartCondition::Any {
+        faults.push(format!("{key}: a job is not run again once it has finished; let it restart on-failure, or never"));
+    }
+    if job.timeout == Some(Duration::ZERO) {
+        faults.push(format!("{key}: a timeout of nothing; leave it out for none"));
+    }
+    if service.mode.is_global() && job.parallelism > 0 {
+        faults.push(format!("{key}: the slots of a global job have no order; leave 'parallelism' out"));
+    }
+    match (service.mode.count(), service.mode.cron()) {
+        (Some(0), None) => warnings.push(format!("{key}: a job of no slots is complete at once")),
+        (Some(0), Some(_)) => {
+            warnings.push(format!("{key}: no run begins while it has no replicas; scale it to go on"))
+        }
+        (Some(_) | None, _) => {}
+    }
+    let Some(cron) = service.mode.cron() else { return };
+    if Dates::of(cron).is_none() {
+        faults.push(format!("{key}: there is no time zone '{}'; write a name of the IANA database", cron.zone));
+    } else if !is_ever(&cron.calendar) {
+        faults.push(format!("{key}: '{}' never comes due; name a day that there is", cron.calendar));
+    }
+}
+
+/// Checks a deploy on which only some nodes act at first.
+pub(crate) fn staged(stack: &StackName, services: &BTreeMap<ServiceName, Service>) -> Result<(), String> {
+    let jobs = services.iter().filter(|(_, service)| service.mode.job().is_some());
+    let faults: Vec<String> = jobs
+        .map(|(name, _)| {
+            format!("{stack}/{name}: a job cannot be tried on the nodes of a first wave, since what it did stays; move it to a stack of its own, or leave 'waves' out")
+        })
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
 }
 
 fn shape(key: &ServiceKey, spec: &ServiceSpec, faults: &mut Vec<String>) {
@@ -69,20 +136,15 @@ fn shape(key: &ServiceKey, spec: &ServiceSpec, faults: &mut Vec<String>) {
 }
 
 /// What nodes could run it if they were empty.
-fn placeable(
-    key: &ServiceKey,
-    spec: &ServiceSpec,
-    nodes: &[Candidate<'_>],
-    faults: &mut Vec<String>,
-    warnings: &mut Vec<String>,
-) {
+fn placeable(key: &ServiceKey, spec: &ServiceSpec, nodes: &[Candidate<'_>], warnings: &mut Vec<String>) {
     let need = &spec.reservation;
     let largest = nodes.iter().fold(Resources::default(), |most, n| Resources {
         cpu_milli: most.cpu_milli.max(n.header.allocatable.cpu_milli),
         memory_bytes: most.memory_bytes.max(n.header.allocatable.memory_bytes),
     });
+    let known = warnings.len();
     if need.cpu_milli > largest.cpu_milli {
-        faults.push(format!(
+        warnings.push(format!(
             "{key}: reserves {} cpus, and the largest of {} nodes has {}; reserve less or add a larger node",
             cpus(need.cpu_milli),
             nodes.len(),
@@ -90,19 +152,17 @@ fn placeable(
         ));
     }
     if need.memory_bytes > largest.memory_bytes {
-        faults.push(format!(
-            "{key}: reserves {} MiB of memory, and the largest of {} nodes has {} MiB; reserve less or add a larger node",
-            need.memory_bytes >> 20,
+        warnings.push(format!(
+            "{key}: reserves {} of memory, and the largest of {} nodes has {}; reserve less or add a larger node",
+            bytes(need.memory_bytes),
             nodes.len(),
-            largest.memory_bytes >> 20
+            bytes(largest.memory_bytes)
         ));
     }
-    further(key, spec, nodes, faults);
+    further(key, spec, nodes, warnings);
     for constraint in &spec.constraints {
-        if let Some(why) = place::unreadable(constraint) {
-            faults.push(format!("{key}: the constraint {constraint} cannot be read: {why}"));
-        } else if !nodes.iter().any(|node| meets(key, spec, constraint, node)) {
-            faults.push(format!("{key}: no node meets the constraint {constraint}; {}", offered(constraint, nodes)));
+        if !nodes.iter().any(|node| meets(key, spec, constraint, node)) {
+            warnings.push(format!("{key}: no node meets the constraint {constraint}; {}", offered(constraint, nodes)));
         }
     }
     let driver = match spec.workload {
@@ -111,7 +171,7 @@ fn placeable(
     };
     if !nodes.iter().any(|n| n.header.drivers.contains(&driver)) {
         warnings.push(format!("{key}: {}; its replicas wait until some node has one", Misfit::NoDriver(driver)));
-    } else if !nodes.iter().any(|n| fits_empty(key, spec, n)) && faults.is_empty() {
+    } else if !nodes.iter().any(|n| fits_empty(key, spec, n)) && warnings.len() == known {
         warnings.push(format!("{key}: no single node meets all constraints and is large enough; its replicas wait"));
     }
 }
@@ -146,12 +206,9 @@ fn meets_without_driver(key: &ServiceKey, spec: &ServiceSpec, node: &Candidate<'
 fn offered(constraint: &Constraint, nodes: &[Candidate<'_>]) -> String {
     let values: BTreeSet<String> = nodes
         .iter()
-        .filter_map(|n| match constraint.attribute.as_str() {
-            "node.hostname" => Some(n.header.name.to_string()),
-            "node.id" => Some(n.node.to_string()),
-            "node.platform.os" => Some(n.header.platform.os.clone()),
-            "node.platform.arch" => Some(n.header.platform.arch.clone()),
-            other => n.header.labels.get(other.strip_prefix("node.labels.")?).cloned(),
+        .filter_map(|n| {
+            let id = n.node.to_string();
+            place::attribute(&constraint.attribute, Some(&id), n.header).map(ToString::to_string)
         })
         .collect();
     if values.is_empty() {
@@ -163,7 +220,7 @@ fn offered(constraint: &Constraint, nodes: &[Candidate<'_>]) -> String {
 }
 
 /// Processes, disk and devices that no node has so much of.
-fn further(key: &ServiceKey, spec: &ServiceSpec, nodes: &[Candidate<'_>], faults: &mut Vec<String>) {
+fn further(key: &ServiceKey, spec: &ServiceSpec, nodes: &[Candidate<'_>], warnings: &mut Vec<String>) {
     let need = &spec.placing.further;
     let most = nodes.iter().map(|n| n.header.supply.further).fold(Further::default(), |most, f| Further {
         pids: most.pids.max(f.pids),
@@ -172,7 +229,7 @@ fn further(key: &ServiceKey, spec: &ServiceSpec, nodes: &[Candidate<'_>], faults
     let amounts = [("processes", need.pids, most.pids), ("bytes of disk", need.disk_bytes, most.disk_bytes)];
     for (what, need, most) in amounts {
         if need > most {
-            faults.push(format!("{key}: reserves {need} {what}, and no node gives more than {most}; reserve less"));
+            warnings.push(format!("{key}: reserves {need} {what}, and no node gives more than {most}; reserve less"));
         }
     }
     for request in &spec.placing.devices {
@@ -186,40 +243,10 @@ fn further(key: &ServiceKey, spec: &ServiceSpec, nodes: &[Candidate<'_>], faults
                 groups.map(|g| format!("{} {} {}", g.count, g.model, g.kind).replace("  ", " ")).collect();
             let have = have.into_iter().take(8).collect::<Vec<_>>().join(", ");
             let have = if have.is_empty() { "no node has devices".to_string() } else { format!("nodes have {have}") };
-            faults.push(format!(
+            warnings.push(format!(
                 "{key}: no single node has {}; {have}; ask for less, or start an agent with --device",
                 place::request_text(request)
             ));
         }
     }
-}
-
-/// Services of which each must be near to one that is not there yet can none of them begin.
-fn near_in_circles(stack: &StackName, services: &BTreeMap<ServiceName, Service>, faults: &mut Vec<String>) {
-    let near = |name: &ServiceName| -> Vec<&ServiceName> {
-        let wishes = services.get(name).map(|s| s.spec.placing.affinities.as_slice()).unwrap_or_default();
-        let hard =
-            wishes.iter().filter(|a| !a.anti && a.weight.is_none() && a.stack.as_ref().is_none_or(|s| s == stack));
-        hard.map(|a| &a.service).filter(|other| *other != name).collect()
-    };
-    for name in services.keys() {
-        let (mut seen, mut open) = (BTreeSet::new(), near(name));
-        while let Some(next) = open.pop() {
-            if next == name {
-                faults.push(format!(
-                    "{stack}/{name}: must be near to what must be near to it, so neither can begin; give one of the \
-                     affinities a weight"
-                ));
-                break;
-            }
-            if seen.insert(next) {
-                open.extend(near(next));
-            }
-        }
-    }
-}
-
-fn cpus(milli: u64) -> String {
-    let text = format!("{}.{:03}", milli / 1_000, milli % 1_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_string()
 }

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::face::{Base as GossipBase, MemberState, NoticeLevel};
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{AllocId, Allocation, Endpoint, Mode, NodeHeader, Phase, Refusal, ReplicaKey, Slot};
+use dunlin_gossip::model::{AllocId, Allocation, Endpoint, NodeHeader, Phase, Refusal, ReplicaKey, Slot};
 use dunlin_gossip::state::State;
 use dunlin_gossip::time::{Duration, Instant, Wall};
 use dunlin_gossip::wire::{Kind, Record, RecordId, codec};
@@ -133,7 +133,7 @@ impl Node {
             self.names.place(&alloc.replica, self.me);
             self.schedule.mark(alloc.replica.clone());
         }
-        let global = self.view.services().iter().filter(|(_, force)| force.service.mode == Mode::Global);
+        let global = self.view.services().iter().filter(|(_, force)| force.service.mode.is_global());
         let own = global.map(|(service, _)| ReplicaKey { service: service.clone(), slot: Slot::Node(self.me) });
         own.for_each(|replica| self.schedule.mark(replica));
     }
@@ -173,6 +173,10 @@ impl Node {
         self.config.header.adopted = self.owned.map.keys().copied().collect();
         self.stage_header();
         self.mark_all_own();
+        self.count_share_before();
+        self.resume_rollouts(now);
+        self.resume_leases(now);
+        self.jobs.look(now);
         self.names.node(self.me);
         self.schedule.sweep(now);
     }
@@ -187,8 +191,7 @@ impl Node {
         wall: Wall,
         out: &mut Outputs,
     ) {
-        let force = self.view.services().get(&record.replica.service);
-        let service = force.filter(|f| f.revision == record.revision).map(|f| f.service.clone());
+        let service = self.view.at_revision(&record.replica.service, record.revision);
         let stopping = record.phase == Phase::Stopping;
         let ended = matches!(record.phase, Phase::Exited | Phase::Failed);
         let was_ready = record.ready;
@@ -202,6 +205,7 @@ impl Node {
         }
         if !ended && !stopping && runs {
             own.well = was_ready;
+            own.time_job(now, Duration::from_millis(wall.0.saturating_sub(own.record.since.0)));
             if own.spec().is_some_and(|s| s.health.is_some()) {
                 own.health = Some(Health::begin(now, was_ready));
             } else if own.service.is_some() {

@@ -82,7 +82,7 @@ pub fn should_yield(mine: &ClaimView, other: &ClaimView, prefer: Prefer) -> bool
     }
     let lower = (mine.epoch, mine.node) < (other.epoch, other.node);
     match prefer {
-        Prefer::New => lower,
+        Prefer::New | Prefer::Majority => lower,
         Prefer::Ready if mine.ready_once == other.ready_once => lower,
         Prefer::Old if mine.ready_once == other.ready_once => !lower,
         Prefer::Ready | Prefer::Old => other.ready_once,
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn exactly_one_of_two_claims_yields() {
         let nodes = [NodeId([1; 16]), NodeId([2; 16])];
-        for prefer in [Prefer::Ready, Prefer::New, Prefer::Old] {
+        for prefer in [Prefer::Ready, Prefer::New, Prefer::Old, Prefer::Majority] {
             for bits in 0..8_u32 {
                 let a = ClaimView { epoch: Epoch(5), node: nodes[0], ready_once: bits & 1 != 0 };
                 let b = ClaimView { epoch: Epoch(5 + u64::from(bits >> 2)), node: nodes[1], ready_once: bits & 2 != 0 };

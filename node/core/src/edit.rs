@@ -52,6 +52,7 @@ impl Node {
             Kind::STACK => "stack",
             Kind::SERVICE => "service",
             Kind::TOKEN => "token",
+            Kind::NODE_ORDERS => "orders of node",
             _ => "record",
         };
         let name = String::from_utf8_lossy(&id.key);

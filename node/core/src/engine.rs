@@ -4,36 +4,40 @@
 //! that made necessary is done. What is left is done at an immediate deadline. A packet that changed nothing costs nothing
 //! beyond gossip.
 
-use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::engine::{Gossip, GossipConfig};
 use dunlin_gossip::face::{
     Boot, GossipEvent, GossipInput, GossipOutput, GossipOutputs, MemberReason, MemberState, NoticeLevel, PeerChange,
     PersistSeq,
 };
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{Allocation, Mode, ReplicaKey, ServiceKey, Slot};
+use dunlin_gossip::model::{Allocation, ReplicaKey, Slot};
 use dunlin_gossip::rng::Seed;
 use dunlin_gossip::time::{Instant, Wall};
 use dunlin_gossip::wire::RecordId;
 
 use crate::ack::Acks;
-use crate::allocation::{Own, Owned, earliest};
+use crate::allocation::{Owned, earliest};
 use crate::boot::{Base, Start};
 use crate::counts::Counts;
+use crate::cron::Crons;
+use crate::drain::Draining;
 use crate::face::{EventKind, Input, NodeConfig, Output, Outputs};
 use crate::holddown::HoldDown;
 use crate::isolation::Isolation;
+use crate::job::Jobs;
 use crate::leave::Leaving;
 use crate::log::Log;
+use crate::majority::Majority;
 use crate::names::Names;
 use crate::schedule::Schedule;
+use crate::share::Share;
 use crate::tokens::Tokens;
 use crate::view::{Change, ServiceChange, View};
+use crate::wave::Waves;
 
 /// Outputs for which a buffer is kept between calls.
 const KEPT_OUTPUTS: usize = 256;
@@ -65,7 +69,15 @@ pub struct Node {
     pub(crate) left: bool,
     /// When to look whether our own records are still true.
     pub(crate) own_at: Option<Instant>,
+    /// When to look for orders of nodes that are gone.
+    pub(crate) orders_at: Option<Instant>,
+    pub(crate) draining: Draining,
+    pub(crate) share: Share,
+    pub(crate) jobs: Jobs,
+    pub(crate) crons: Crons,
     pub(crate) tokens: Tokens,
+    pub(crate) waves: Waves,
+    pub(crate) majority: Majority,
     /// Our own next deadline, gossip's left out.
     wake: Option<Instant>,
 }
@@ -119,6 +131,8 @@ impl Node {
         }
         view.set_header(me, Some(Arc::new(config.header.clone())));
         let start = Start::new(gossip.state(), me, now);
+        let majority = Majority::new(gossip.state(), me, now);
+        let share = Share::new(config.rebalance, &gossip, me, now);
         Self {
             config,
             me,
@@ -139,7 +153,14 @@ impl Node {
             leaving: None,
             left: false,
             own_at: None,
+            orders_at: Some(now),
+            draining: Draining::default(),
+            share,
+            jobs: Jobs::new(now),
+            crons: Crons::default(),
             tokens: Tokens::new(now),
+            waves: Waves::default(),
+            majority,
             wake: Some(now),
         }
     }
@@ -149,6 +170,8 @@ impl Node {
         unreadable.iter().for_each(|id| self.unreadable(id));
         let left_out: Vec<RecordId> = self.view.left_out().cloned().collect();
         left_out.iter().for_each(|id| self.left_out(id));
+        self.begin_waves();
+        self.look_at_calendar();
         if self.gossip.roster().is_removed(self.me) {
             self.on_removed(self.me, now, out);
         }
@@ -184,7 +207,7 @@ impl Node {
             }
         }
         let heard = self.drain(now, wall, out);
-        if busy || heard || self.wake.is_some_and(|at| at <= now) {
+        if busy || heard || self.wake.is_some_and(|at| at <= now) || self.crons.is_due(wall) {
             self.work(now, wall, out);
             self.finish(now, wall, out);
         }
@@ -241,10 +264,19 @@ impl Node {
         self.start_timers(now);
         self.watch_renewals(now);
         self.own_timers(now, wall, out);
+        self.rollout_timers(now);
+        self.tend_crons(wall);
         self.schedule.run_sweep(now);
+        self.watch_drain(now, wall);
+        self.watch_share_orders(now, wall);
         self.examine_dirty(now, wall, out);
         self.claim_due(now, wall, out);
+        self.tend_share(now, wall, out);
+        self.tend_majority(now, wall, out);
+        self.tend_jobs(now, wall);
+        self.tend_waves(now, wall);
         self.drop_expired_tokens(now, wall);
+        self.drop_old_orders(now, wall);
         self.end_what_came_back(now);
         self.leave_when_empty(now, wall, out);
         self.flush_staged(now, wall);
@@ -264,11 +296,19 @@ impl Node {
             work_left,
             waiting,
             self.schedule.next_sweep(),
+            self.schedule.turns.next_due(),
             if self.failed { None } else { self.owned.deadline() },
             self.start.next(),
             self.acks.next(),
             self.names.next(now),
             self.tokens.look_at.filter(|_| !self.failed && !self.left),
+            self.waves.next(),
+            self.majority.next().filter(|_| self.start.is_adopted() && !self.left),
+            self.orders_at.filter(|_| !self.failed && self.leaving.is_none()),
+            self.draining.look_at,
+            self.share.look_at.filter(|_| self.start.is_adopted() && !self.failed && self.leaving.is_none()),
+            self.jobs.next().filter(|_| self.start.is_adopted() && !self.failed && self.leaving.is_none()),
+            self.crons.next(now, wall),
             self.own_at.filter(|_| self.start.is_adopted() && !self.failed && !self.left),
             leaving,
         ];
@@ -283,9 +323,11 @@ impl Node {
                 self.durable = self.durable.max(Some(seq));
                 self.acks.durable(seq);
                 self.tokens.durable(seq);
+                self.majority_durable(seq);
                 self.claims_durable(seq, now, out);
             }
             GossipEvent::Stored { hlc, by } => self.acks.stored(by, hlc),
+            GossipEvent::Word { from, bytes } => self.on_word(from, &bytes, now, wall, out),
             GossipEvent::Synced { .. } => self.start.synced(now),
             GossipEvent::Peer(change) => {
                 match &change {
@@ -295,6 +337,8 @@ impl Node {
                     }
                     PeerChange::Admitted { .. } => {}
                 }
+                self.look_at_orders(now);
+                self.majority.look(now);
                 out.push(Output::Gossip(GossipOutput::Event(GossipEvent::Peer(change))));
             }
             GossipEvent::Notice(notice) => self.log.node(notice.level, EventKind::Node, self.me, notice.text),
@@ -315,10 +359,16 @@ impl Node {
             self.look_after_own(now);
             return;
         }
+        if *id == RecordId::voters() {
+            self.on_voter_list(now, wall);
+        }
         match self.view.apply(self.gossip.state(), id, now, wall) {
             Change::Nothing => {}
             Change::Services(changes) => changes.iter().for_each(|change| self.on_service(change, now)),
-            Change::Allocation { node, before, after } => self.on_allocation(node, before.as_deref(), after.as_deref()),
+            Change::Rollout { service, services } => self.on_rollout(&service, &services, now),
+            Change::Allocation { node, before, after } => {
+                self.on_allocation(node, before.as_deref(), after.as_deref(), now);
+            }
             Change::Header(node) => {
                 self.names.node(node);
                 self.schedule.sweep(now);
@@ -333,32 +383,24 @@ impl Node {
                 self.log.node(NoticeLevel::Info, EventKind::Trust, self.me, text);
                 self.tokens.look_at = Some(now);
             }
+            Change::Finish(replica) => self.on_finish(&replica, now),
+            Change::Wave(stack, by) => self.on_wave(&stack, by),
+            Change::Orders(node) => self.on_orders(node, now, out),
             Change::Unreadable => self.unreadable(id),
             Change::LeftOut => self.left_out(id),
         }
         self.tell_of_foreign_fields(id);
     }
 
-    fn unreadable(&mut self, id: &RecordId) {
-        let text = alloc::format!(
-            "record {id:?} cannot be read by this version ({}); it is kept and passed on, its meaning is skipped here",
-            self.config.header.version
-        );
-        self.log.node(NoticeLevel::Warn, EventKind::Node, self.me, text);
-    }
-
-    fn on_service(&mut self, change: &ServiceChange, now: Instant) {
+    pub(crate) fn on_service(&mut self, change: &ServiceChange, now: Instant) {
         let ServiceChange { service, before } = change;
         let after = self.view.services().get(service).cloned();
-        let count = |force: Option<&crate::view::InForce>| match force.map(|f| f.service.mode) {
-            Some(Mode::Replicated(n)) => n,
-            Some(Mode::Global) | None => 0,
-        };
-        let most = count(before.as_ref()).max(count(after.as_ref()));
-        let mark = |slot| ReplicaKey { service: service.clone(), slot };
-        (1..=most).for_each(|n| self.schedule.mark(mark(Slot::Number(n))));
-        self.schedule.mark(mark(Slot::Node(self.me)));
+        let count = |force: Option<&crate::view::InForce>| force.and_then(|f| f.service.mode.count()).unwrap_or(0);
+        self.schedule.mark_all(service, count(before.as_ref()).max(count(after.as_ref())), self.me);
         self.mark_own(|record| record.service == *service);
+        self.crons.look(service);
+        let runs: Vec<Slot> = self.view.open_runs(service).collect();
+        runs.into_iter().for_each(|slot| self.schedule.mark(ReplicaKey { service: service.clone(), slot }));
         let text = match (before, &after) {
             (None, Some(force)) => alloc::format!("wanted, at revision {}", force.revision),
             (Some(_), None) => "no longer wanted".to_string(),
@@ -375,11 +417,16 @@ impl Node {
         self.schedule.sweep(now);
     }
 
-    fn on_allocation(&mut self, node: NodeId, before: Option<&Allocation>, after: Option<&Allocation>) {
+    fn on_allocation(&mut self, node: NodeId, before: Option<&Allocation>, after: Option<&Allocation>, now: Instant) {
         self.names.allocation(node, before, after);
         let Some(alloc) = after.or(before) else { return };
         let replica = self.view.shared(&alloc.replica);
+        if matches!(replica.slot, Slot::Run(..)) {
+            self.crons.look(&replica.service);
+        }
+        self.watch_rollout(&replica.service, now);
         self.mark_turns(&replica.service);
+        self.mark_leaving(&replica.service);
         self.schedule.mark(replica);
         let word = after.map_or("gone", |a| a.phase.as_str());
         if before.map(|b| b.phase) != after.map(|a| a.phase) {
@@ -388,15 +435,7 @@ impl Node {
         }
     }
 
-    /// Own allocations of an older revision may have their turn, now that something of their service changed.
-    pub(crate) fn mark_turns(&mut self, service: &ServiceKey) {
-        let Some(force) = self.view.services().get(service) else { return };
-        let is_old = |own: &&Own| own.record.replica.service == *service && own.record.revision != force.revision;
-        let old = self.owned.map.values().filter(is_old);
-        old.for_each(|own| self.schedule.mark(own.record.replica.clone()));
-    }
-
-    fn mark_own(&mut self, which: impl Fn(&ReplicaKey) -> bool) {
+    pub(crate) fn mark_own(&mut self, which: impl Fn(&ReplicaKey) -> bool) {
         let own = self.owned.map.values().map(|own| &own.record.replica);
         own.filter(|replica| which(replica)).for_each(|replica| self.schedule.mark(replica.clone()));
     }
@@ -427,35 +466,11 @@ impl Node {
             _ => {}
         }
         self.watch_isolation(node, state, reason, now);
+        self.share.disturbed(self.view.nodes().len(), now);
+        self.majority_member(node, state, now);
         self.names.node(node);
         self.mark_node(node, out);
         self.schedule.sweep(now);
-    }
-
-    /// Looks again at everything that a node claims.
-    pub(crate) fn mark_node(&mut self, node: NodeId, out: &mut Outputs) {
-        let Some(known) = self.view.nodes().get(&node) else { return };
-        out.cost += known.allocations.len() as u64;
-        let services: BTreeSet<ServiceKey> = known.allocations.values().map(|a| a.replica.service.clone()).collect();
-        for alloc in known.allocations.values() {
-            self.schedule.mark(alloc.replica.clone());
-            if alloc.ready && !planted(Bug::MemberChangeUntold) {
-                self.names.place(&alloc.replica, node);
-            }
-        }
-        // What runs there counts for the turns of a rollout only while its claims stand.
-        services.iter().for_each(|service| self.mark_turns(service));
-    }
-
-    /// Everything that the disk told: names, and replicas that need an owner.
-    fn look_at_all(&mut self) {
-        self.view.untaken().into_iter().for_each(|replica| self.schedule.mark(replica));
-        self.view.services().keys().for_each(|service| self.names.service(service));
-        for (node, known) in self.view.nodes() {
-            if known.header.is_some() {
-                self.names.node(*node);
-            }
-        }
     }
 
     /// Accepts and claims nothing more, and says so to everybody who waits.

@@ -6,7 +6,7 @@
 //! it fits, puts its claim on disk, and only then tells its driver to start it. When it runs, or its health check passes,
 //! the allocation's record says so to everybody, and names point to it.
 //!
-//! Reading order: [`face`], [`view`], `engine`, `takeover`, [`place`], [`claim`], `rollout`, `allocation`, `boot`, `request`,
+//! Reading order: [`face`], [`view`], `engine`, `takeover`, [`place`], [`claim`], `rollout`, `drain`, `share`, `orders`, [`majority`], `allocation`, `boot`, `request`,
 //! [`query`].
 //!
 //! This crate must never read a clock, touch a file, a socket or a process, or decide by anything that two nodes with the
@@ -19,27 +19,38 @@ extern crate alloc;
 mod ack;
 mod admit;
 mod allocation;
+mod attention;
 mod boot;
 pub mod claim;
 mod counts;
+pub mod cron;
+mod drain;
 mod edit;
 mod engine;
 pub mod face;
 mod holddown;
 mod isolation;
+mod job;
 mod leave;
 mod log;
+pub mod majority;
 mod names;
+pub mod never;
+mod orders;
 pub mod place;
+mod preempt;
 pub mod query;
 mod request;
 mod rollout;
 mod schedule;
 mod settle;
+mod share;
+mod single;
 pub mod skip;
 mod takeover;
 mod tokens;
 pub mod view;
+mod wave;
 
 pub use boot::Base;
 pub use counts::Counts;

@@ -9,15 +9,19 @@ use dunlin_gossip::face::{MemberState, PersistSeq};
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::limits::MAX_BATCH;
 use dunlin_gossip::model::{
-    Asker, Mode, Removal, RemovalKind, RosterEntry, Service, ServiceKey, ServiceName, StackManifest, StackName,
+    Asker, Attached, Removal, RemovalKind, RolloutPolicy, RosterEntry, Service, ServiceKey, ServiceName, StackManifest,
+    StackName, Tail, Waves,
 };
 use dunlin_gossip::time::{Duration, Instant, Wall};
-use dunlin_gossip::wire::{Class, Kind, RecordId, codec};
+use dunlin_gossip::wire::{self, Class, Kind, RecordId, codec};
 
 use crate::ack::{Acks, WriteWait};
 use crate::admit;
 use crate::engine::Node;
 use crate::face::{Ack, Output, Outputs, Problem, ProblemKind, Reply, Request, RequestId};
+use crate::majority;
+use crate::never::never;
+use crate::query::ask;
 use crate::tokens;
 
 /// Records of one batch: a register, and its new value or none.
@@ -69,33 +73,32 @@ impl Node {
         wall: Wall,
     ) -> Result<(), Reply> {
         let asked = |warnings| Asked { id, asker, warnings };
-        if self.failed {
-            return Err(problem(ProblemKind::Unavailable, "this node's disk failed; ask another node"));
-        }
-        if self.acks.is_full() {
-            return Err(problem(
-                ProblemKind::Unavailable,
-                "too many requests wait on this node; try again, or another",
-            ));
-        }
+        self.may_ask()?;
         match request {
-            Request::Deploy { stack, services, ack, timeout } => {
-                let (batch, warnings) = self.deployment(&stack, &services, wall)?;
+            Request::Deploy { stack, services, policies, waves, ack, timeout } => {
+                let (batch, warnings) = self.deployment(&stack, &services, &policies, waves, (now, wall))?;
                 self.write(asked(warnings), batch, Keep { ack, timeout }, now, wall)
+            }
+            Request::Add { service, specification, ack, timeout } => {
+                self.add((id, asker), &service, &specification, Keep { ack, timeout }, now, wall)
+            }
+            Request::Drop { service, ack, timeout } => {
+                self.write(asked(Vec::new()), self.dropping(&service)?, Keep { ack, timeout }, now, wall)
             }
             Request::Scale { service, replicas, ack, timeout } => {
                 let batch = self.scaling(&service, replicas, wall)?;
-                self.may_edit(&batch)?;
-                self.write(asked(Vec::new()), batch, Keep { ack, timeout }, now, wall)
+                self.edit(asked(Vec::new()), batch, Keep { ack, timeout }, now, wall)
+            }
+            Request::Rollout { service, order, ack, timeout } => {
+                let batch = self.order_rollout(&service, &order, wall)?;
+                self.edit(asked(Vec::new()), batch, Keep { ack, timeout }, now, wall)
             }
             Request::Remove { stack, ack, timeout } => {
-                let batch = self.removal(&stack)?;
-                self.write(asked(Vec::new()), batch, Keep { ack, timeout }, now, wall)
+                self.write(asked(Vec::new()), self.removal(&stack)?, Keep { ack, timeout }, now, wall)
             }
             Request::Resolve { register, keep, ack, timeout } => {
                 let batch = self.resolution(&register, keep, wall)?;
-                self.may_edit(&batch)?;
-                self.write(asked(Vec::new()), batch, Keep { ack, timeout }, now, wall)
+                self.edit(asked(Vec::new()), batch, Keep { ack, timeout }, now, wall)
             }
             Request::CreateToken(token) => {
                 tokens::sound(&token)?;
@@ -119,8 +122,43 @@ impl Node {
                 Ok(())
             }
             Request::RemoveNode { node, ack, timeout } => self.remove_node(id, node, Keep { ack, timeout }, now, wall),
+            Request::Order { node, edit, ack, timeout } => {
+                let (batch, warnings) = self.ordering(node, &edit, wall)?;
+                self.may_edit(&batch)?;
+                self.write(asked(warnings), batch, Keep { ack, timeout }, now, wall)
+            }
             Request::Leave => self.leave(id, now),
         }
+    }
+
+    fn may_ask(&self) -> Result<(), Reply> {
+        if self.failed {
+            return Err(problem(ProblemKind::Unavailable, "this node's disk failed; ask another node"));
+        }
+        if self.acks.is_full() {
+            let text = "too many requests wait on this node; try again, or another";
+            return Err(problem(ProblemKind::Unavailable, text));
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        (id, asker): (RequestId, &Asker),
+        service: &ServiceKey,
+        specification: &Service,
+        keep: Keep,
+        now: Instant,
+        wall: Wall,
+    ) -> Result<(), Reply> {
+        let (batch, warnings) = self.addition(service, specification, now, wall)?;
+        self.write(Asked { id, asker, warnings }, batch, keep, now, wall)
+    }
+
+    /// Writes what takes parts of old values over.
+    fn edit(&mut self, asked: Asked<'_>, batch: Batch, keep: Keep, now: Instant, wall: Wall) -> Result<(), Reply> {
+        self.may_edit(&batch)?;
+        self.write(asked, batch, keep, now, wall)
     }
 
     fn write(&mut self, asked: Asked<'_>, batch: Batch, keep: Keep, now: Instant, wall: Wall) -> Result<(), Reply> {
@@ -157,13 +195,35 @@ impl Node {
         &self,
         stack: &StackName,
         services: &BTreeMap<ServiceName, Service>,
-        wall: Wall,
+        policies: &BTreeMap<ServiceName, RolloutPolicy>,
+        waves: Option<Waves>,
+        (now, wall): (Instant, Wall),
     ) -> Result<(Batch, Vec<String>), Reply> {
-        let warnings = admit::check(stack, services, &self.view.candidates())
+        let mut warnings = ask::plan(&self.view, stack, services, now)
+            .and_then(|plan| admit::canaries(stack, services, policies).map(|()| plan.warnings))
+            .and_then(|warnings| majority::admit::check(stack, services).map(|()| warnings))
             .map_err(|faults| problem(ProblemKind::BadRequest, &faults))?;
+        warnings.extend(self.voters_warning(services));
         let stamp = self.stamp(wall);
+        let services = &self.begin_jobs(stack, services, stamp);
         let named = services.keys().map(|name| (name.clone(), stamp)).collect();
         let manifest = self.next_manifest(stack, stamp, named);
+        if let Some(waves) = waves {
+            admit::staged(stack, services).map_err(|fault| problem(ProblemKind::BadRequest, &fault))?;
+            if let Some(batch) = self.staging(stack, services, policies, waves, &manifest)? {
+                return Ok((batch, warnings));
+            }
+            warnings.push("the first wave would be every node: all act at once".to_string());
+        }
+        let revision = |name: &ServiceName, service: &Service| {
+            let key = ServiceKey { stack: stack.clone(), service: name.clone() };
+            self.revision_of_bytes(&key, &codec::encode(service))
+        };
+        let revisions = services.iter().map(|(name, service)| (name.clone(), revision(name, service))).collect();
+        let ordered = self.begin_rollouts(stack, &revisions, policies, stamp);
+        warnings.extend(ordered.warnings);
+        let attached = Tail(Attached { rollouts: ordered.rollouts });
+        let manifest = StackManifest { attached, ..manifest };
         let mut batch = Batch::new();
         // Also what has not changed: a concurrent removal would otherwise take it out of a deploy that names it.
         for (name, service) in services {
@@ -172,7 +232,9 @@ impl Node {
         }
         let dropped = self.view.held(stack).filter(|(key, ..)| !services.contains_key(&key.service));
         batch.extend(dropped.map(|(key, ..)| (RecordId::service(key), None)));
+        batch.extend(ordered.batch);
         batch.push((RecordId::stack(stack), Some(codec::encode(&manifest))));
+        batch.extend(self.unstaging(stack));
         if batch.len() > MAX_BATCH {
             let text = alloc::format!("{} records; a deploy writes at most {MAX_BATCH}: split the stack", batch.len());
             return Err(problem(ProblemKind::BadRequest, &text));
@@ -185,51 +247,84 @@ impl Node {
         Hlc((self.gossip.state().clock().0 + 1).max(Hlc::from_wall(wall).0))
     }
 
-    /// The manifest in force.
+    /// The manifest in force, with what was added to it elsewhere at the same time.
     pub(crate) fn manifest(&self, stack: &StackName) -> StackManifest {
-        self.view.stacks().get(stack).map(|(_, manifest)| manifest.clone()).unwrap_or_default()
+        let mut manifest = self.view.stacks().get(stack).map(|(_, manifest)| manifest.clone()).unwrap_or_default();
+        manifest.services.extend(self.view.added(stack));
+        manifest
     }
 
-    /// The manifest of a deploy that is newer than all that are known.
+    /// The manifest of a deploy that is newer than all that are known, with nothing attached.
     pub(crate) fn next_manifest(
         &self,
         stack: &StackName,
         stamp: Hlc,
         services: BTreeMap<ServiceName, Hlc>,
     ) -> StackManifest {
-        let deployed = stamp.max(Hlc(self.manifest(stack).deployed.0.saturating_add(1)));
-        StackManifest { deployed, services }
+        let staged = self.view.last_wave(stack).map(|wave| wave.deployed).unwrap_or_default();
+        let newest = self.manifest(stack).deployed.max(staged);
+        let deployed = stamp.max(Hlc(newest.0.saturating_add(1)));
+        StackManifest { deployed, services, attached: Tail::default() }
     }
 
     fn scaling(&self, key: &ServiceKey, replicas: u32, wall: Wall) -> Result<Batch, Reply> {
         let Some(force) = self.view.services().get(key) else {
             return Err(problem(ProblemKind::NotFound, &alloc::format!("there is no service {key}")));
         };
-        let mode = Mode::Replicated(replicas);
-        if force.service.mode == Mode::Global {
+        if self.view.wave(&key.stack).is_some() {
+            let text = alloc::format!(
+                "stack {} has a deploy in its first wave, which would undo this; wait for its end, or deploy with --activate",
+                key.stack
+            );
+            return Err(problem(ProblemKind::Unavailable, &text));
+        }
+        // Of what its author asked for last, which need not be what is in force after a failure, and as he wrote it: other
+        // bytes would be another revision.
+        let asked = self.view.asked(key).map_or(&force.service, |(_, service)| service);
+        let Some(mut mode) = asked.mode.with_count(replicas) else {
             let text = alloc::format!("{key} is global: it runs once on each node and cannot be scaled");
             return Err(problem(ProblemKind::BadRequest, &text));
+        };
+        if mode.cron().is_some()
+            && let Some(job) = mode.job_mut()
+        {
+            // Runs that have been due are as they were.
+            job.since = self.stamp(wall);
         }
         admit::replicas(key, mode).map_err(|fault| problem(ProblemKind::BadRequest, &fault))?;
-        let service = Service { mode, spec: force.service.spec.clone() };
+        let stacked =
+            self.view.services_of(&key.stack).map(|(key, force)| (key.service.clone(), (*force.service).clone()));
+        let mut stacked: BTreeMap<ServiceName, Service> = stacked.collect();
+        stacked.insert(key.service.clone(), Service { mode, spec: asked.spec.clone() });
+        if let Some(fault) = never(Some(&key.stack), &stacked).iter().find(|fault| fault.service == key.service) {
+            let text = alloc::format!("{key}: {}; {}", fault.what, fault.remedy);
+            return Err(problem(ProblemKind::BadRequest, &text));
+        }
+        let held = self.gossip.state().value(&RecordId::service(key));
+        let written = held.and_then(|record| wire::specification(record.payload()?));
+        let mut payload = codec::encode(&mode);
+        payload.extend(written.map_or_else(|| codec::encode(&force.service.spec), <[u8]>::to_vec));
         let mut manifest = self.manifest(&key.stack);
         manifest.services.insert(key.service.clone(), self.stamp(wall));
         Ok(Vec::from([
-            (RecordId::service(key), Some(codec::encode(&service))),
+            (RecordId::service(key), Some(payload)),
             (RecordId::stack(&key.stack), Some(codec::encode(&manifest))),
         ]))
     }
 
     pub(crate) fn removal(&self, stack: &StackName) -> Result<Batch, Reply> {
         let mut keys: BTreeSet<ServiceKey> = self.view.held(stack).map(|(key, ..)| key.clone()).collect();
-        if keys.is_empty() && !self.view.stacks().contains_key(stack) {
+        let staged = self.unstaging(stack);
+        if keys.is_empty() && staged.is_empty() && !self.view.stacks().contains_key(stack) {
             return Err(problem(ProblemKind::NotFound, &alloc::format!("there is no stack {stack}")));
         }
         // Also those of which nothing is understood here.
         let named = self.manifest(stack).services.into_keys();
         keys.extend(named.map(|service| ServiceKey { stack: stack.clone(), service }));
         let mut batch: Batch = keys.iter().map(|key| (RecordId::service(key), None)).collect();
+        self.view.rollouts_of(stack).for_each(|key| self.forget_rollouts(key, &mut batch));
         batch.push((RecordId::stack(stack), None));
+        batch.extend(staged);
         Ok(batch)
     }
 

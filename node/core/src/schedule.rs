@@ -5,8 +5,11 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use dunlin_gossip::model::{ReplicaKey, RevisionId, ServiceKey};
+use dunlin_gossip::id::NodeId;
+use dunlin_gossip::model::{ReplicaKey, ServiceKey, Slot};
 use dunlin_gossip::time::{Duration, Instant};
+
+use crate::rollout::Turns;
 
 /// Changes of the flock that may improve our place on ladders are answered together, at most this often.
 const SWEEP_PAUSE: Duration = Duration::from_millis(250);
@@ -26,14 +29,20 @@ pub(crate) struct Schedule {
     due: BTreeSet<(Instant, ReplicaKey)>,
     sweep_at: Option<Instant>,
     swept: Instant,
-    /// Of services whose revision changes: how many slots from 1 on were seen ready at that revision.
-    pub(crate) fronts: BTreeMap<ServiceKey, (RevisionId, u32)>,
+    /// Of services whose revision changes: which slots may follow.
+    pub(crate) turns: Turns,
 }
 
 impl Schedule {
     /// Something about this replica changed.
     pub(crate) fn mark(&mut self, replica: ReplicaKey) {
         self.dirty.insert(replica);
+    }
+
+    /// Something about a service changed: about all its slots, up to this number, and the one that is a node.
+    pub(crate) fn mark_all(&mut self, service: &ServiceKey, most: u32, me: NodeId) {
+        let slots = (1..=most).map(Slot::Number).chain([Slot::Node(me)]);
+        slots.for_each(|slot| self.mark(ReplicaKey { service: service.clone(), slot }));
     }
 
     /// The next changed replicas, at most so many.
@@ -130,7 +139,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dunlin_gossip::model::{ServiceName, Slot, StackName};
+    use dunlin_gossip::model::{ServiceName, StackName};
 
     fn replica(n: u32) -> ReplicaKey {
         let stack = StackName::new("shop").expect("a name");

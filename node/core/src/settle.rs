@@ -7,7 +7,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use dunlin_gossip::hlc::Hlc;
-use dunlin_gossip::model::{ServiceKey, ServiceName, StackName};
+use dunlin_gossip::model::{Attached, ServiceKey, ServiceName, StackManifest, StackName, Tail};
 use dunlin_gossip::time::Wall;
 use dunlin_gossip::wire::{Class, Kind, Record, RecordId, codec};
 
@@ -37,12 +37,25 @@ impl Node {
                 let (stack, service) = names.map_err(|e| problem(ProblemKind::BadRequest, &alloc::format!("{e}")))?;
                 let stamp = self.stamp(wall);
                 let mut manifest = self.manifest(&stack);
+                let mut batch = Batch::new();
+                let key = ServiceKey { stack: stack.clone(), service: service.clone() };
                 match &value {
-                    Some(_) => manifest.services.insert(service, stamp),
-                    None => manifest.services.remove(&service),
-                };
+                    Some(payload) => {
+                        if let Some(rollout) = self.settled_rollout(&key, payload, stamp) {
+                            batch.push((RecordId::rollout(&key), Some(rollout)));
+                            manifest.attached.rollouts.insert(service.clone(), stamp);
+                        }
+                        manifest.services.insert(service, stamp);
+                    }
+                    None => {
+                        self.forget_rollouts(&key, &mut batch);
+                        manifest.attached.rollouts.remove(&service);
+                        manifest.services.remove(&service);
+                    }
+                }
                 let manifest = (!manifest.services.is_empty()).then(|| codec::encode(&manifest));
-                Ok(Vec::from([(register.clone(), value), (RecordId::stack(&stack), manifest)]))
+                batch.extend([(register.clone(), value), (RecordId::stack(&stack), manifest)]);
+                Ok(batch)
             }
             (Class::ManyWriters, ..) => Ok(Vec::from([(register.clone(), value)])),
             (Class::OneWriter | Class::GrowOnly, ..) => {
@@ -66,20 +79,32 @@ impl Node {
         let all: BTreeSet<&ServiceName> = named.chain(held).collect();
         let mut batch = Batch::new();
         let mut services = stays.clone();
+        let mut rollouts = alloc::collections::BTreeMap::new();
         for name in all {
-            let register = RecordId::service(&ServiceKey { stack: stack.clone(), service: name.clone() });
+            let key = ServiceKey { stack: stack.clone(), service: name.clone() };
+            let register = RecordId::service(&key);
             let Some(at) = stays.get(name) else {
                 batch.push((register, None));
+                self.forget_rollouts(&key, &mut batch);
                 continue;
             };
+            if let Some((hlc, _)) = self.view.rollout(&key) {
+                rollouts.insert(name.clone(), *hlc);
+            }
             let theirs = self.as_written(&register, kept, *at);
             if let Some(value) = theirs {
+                if let Some(rollout) = self.settled_rollout(&key, &value, stamp) {
+                    batch.push((RecordId::rollout(&key), Some(rollout)));
+                    rollouts.insert(name.clone(), stamp);
+                }
                 batch.push((register, Some(value)));
                 services.insert(name.clone(), stamp);
             }
         }
-        let manifest = self.next_manifest(stack, stamp, services);
+        let attached = Tail(Attached { rollouts });
+        let manifest = StackManifest { attached, ..self.next_manifest(stack, stamp, services) };
         batch.push((RecordId::stack(stack), Some(codec::encode(&manifest))));
+        batch.extend(self.unstaging(stack));
         Ok(batch)
     }
 

@@ -3,7 +3,7 @@
 use dunlin_gossip::rng::Rng;
 
 use crate::net::HostNo;
-use crate::scenario::Target;
+use crate::scenario::{Order, Target};
 use crate::world::World;
 
 impl World {
@@ -12,7 +12,7 @@ impl World {
         match target {
             Target::Hosts(hosts) => hosts.iter().copied().filter(|no| from.contains(no)).collect(),
             Target::Zone(zone) => {
-                from.retain(|no| no % self.scenario.zones.count == *zone);
+                from.retain(|no| self.net.zone_of(*no) == *zone);
                 from
             }
             Target::Count(count) => {
@@ -54,6 +54,17 @@ impl World {
         let up = |h: &&crate::host::Host| h.is_up() && h.paused_until <= self.now;
         let up: Vec<HostNo> = self.hosts.iter().filter(up).map(|h| h.no).collect();
         self.among(target, up, rng)
+    }
+
+    /// Of which nodes something is ordered: what is taken back was ordered before, and what runs something is drained first.
+    pub(super) fn who_is_ordered(&self, how: Order, target: &Target, rng: &mut Rng) -> Vec<HostNo> {
+        match how {
+            Order::Drain(_) => self.choose_busy(target, rng),
+            Order::Cordon => self.choose(target, rng),
+            Order::Undrain | Order::Uncordon => {
+                self.among(target, self.operator.ordered.iter().copied().collect(), rng)
+            }
+        }
     }
 
     /// Pairs, one after the other in one list.

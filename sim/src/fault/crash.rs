@@ -4,11 +4,12 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{AllocId, ReplicaKey};
+use dunlin_gossip::model::{AllocId, ReplicaKey, Slot};
 use dunlin_gossip::rng::Rng;
 use dunlin_gossip::wire::WireVersion;
 
 use crate::event::Event;
+use crate::invariant::p5_jobs;
 use crate::net::HostNo;
 use crate::queue::{MS, Nanos};
 use crate::scenario::{Action, Crash, Cut, DiskFate, Target};
@@ -26,18 +27,30 @@ impl World {
         }
         self.faults.bite("crash-hosts");
         self.faults.dead.insert(no, (self.now, BTreeSet::new()));
+        self.truth.unspread(no, self.now.saturating_sub(p5_jobs::SPREADS));
         let host = &mut self.hosts[no as usize];
         host.is_on = false;
         host.power += 1;
         self.agent_ends(no);
         let host = &mut self.hosts[no as usize];
         let processes = std::mem::take(&mut host.processes.all);
-        let running: Vec<(AllocId, ReplicaKey)> =
-            processes.into_iter().filter(|(_, p)| p.runs()).map(|(alloc, p)| (alloc, p.replica)).collect();
-        for (alloc, replica) in running {
+        let running: Vec<(AllocId, ReplicaKey, bool)> = processes
+            .into_iter()
+            .filter(|(_, p)| p.runs())
+            .map(|(alloc, p)| (alloc, p.replica, p.behaviour.finish_ms == 0))
+            .collect();
+        for (alloc, replica, goes_on) in running {
             self.process_ended(no, &replica, alloc, "its host dies");
-            self.truth.bereft(self.now, &replica);
-            self.truth.figures.moves_minimum += 1;
+            if goes_on {
+                self.truth.dims(self.now, &replica.service);
+            }
+            // What is on each host has nowhere else to go.
+            if !matches!(replica.slot, Slot::Node(_)) {
+                self.truth.bereft(self.now, &replica);
+                let now = self.now;
+                self.chronicle.iter_mut().for_each(|chronicle| chronicle.died(now, &replica, no));
+                self.truth.figures.moves_minimum += 1;
+            }
         }
     }
 
@@ -58,6 +71,9 @@ impl World {
                 continue;
             }
             self.faults.bite("restart");
+            if !self.hosts[no as usize].is_on || fate == DiskFate::Lost {
+                self.truth.came.entry(no).or_default();
+            }
             self.disk_after(no, fate);
             let host = &mut self.hosts[no as usize];
             let wire = version.unwrap_or(host.wire);
@@ -122,7 +138,7 @@ impl World {
                 running.truncate(count.among(u32::try_from(self.hosts.len()).unwrap_or(u32::MAX)) as usize);
             }
             Target::Hosts(hosts) => running.retain(|(host, _, _)| hosts.contains(host)),
-            Target::Zone(zone) => running.retain(|(host, _, _)| host % self.scenario.zones.count == *zone),
+            Target::Zone(zone) => running.retain(|(host, _, _)| self.net.zone_of(*host) == *zone),
         }
         for (host, replica, alloc) in running {
             self.faults.bite(word);

@@ -86,6 +86,7 @@ impl World {
             Action::Crash { what: Crash::Processes | Crash::Wits, hosts: Target::Count(_) } => {}
             Action::Deploy { at, .. }
             | Action::Scale { at, .. }
+            | Action::Rollout { at, .. }
             | Action::Remove { at }
             | Action::WriteLoop { at, .. }
             | Action::Poison { at, .. } => {
@@ -99,7 +100,8 @@ impl World {
                     Some(target) => self.among(target, dead, rng),
                 }));
             }
-            Action::Cut { how: Cut::Pairs, hosts } => *hosts = Target::Hosts(self.pairs(hosts, rng)),
+            Action::Order { how, hosts } => *hosts = Target::Hosts(self.who_is_ordered(*how, hosts, rng)),
+            Action::Cut { how: Cut::Pairs | Cut::HalfPairs, hosts } => *hosts = Target::Hosts(self.pairs(hosts, rng)),
             action => {
                 if let Some(target) = action.target() {
                     let wanted = target.clone();
@@ -119,8 +121,12 @@ impl World {
         match action {
             Action::Deploy { at, files } => self.deploy(&named(at), files),
             Action::Scale { service, replicas, at } => self.scale(&service, replicas, &named(at)),
+            Action::Rollout { service, order, at } => self.say_rollout(&service, order, &named(at)),
             Action::Remove { at } => self.remove(&named(at)),
-            Action::Poison { at, place } => named(at).into_iter().for_each(|host| self.poison(host, place)),
+            Action::Order { how, hosts } => named(hosts).into_iter().for_each(|host| self.order(how, host)),
+            Action::Poison { at, place, first } => {
+                named(at).into_iter().for_each(|host| self.poison(host, place, first));
+            }
             Action::WriteLoop { at, time, every, kib } => {
                 let until = self.now + time;
                 named(at)

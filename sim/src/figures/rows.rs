@@ -97,6 +97,18 @@ pub(super) const ROWS: &[Row] = &[
         read: peace,
     },
     Row {
+        name: "one-way-links",
+        about: "an hour in which of as many pairs as there are hosts one does not hear the other",
+        scenario: |hosts| {
+            hour(hosts, NEAR, &mut |second, last| match second {
+                60 => Some("half-sever: 100%".to_owned()),
+                _ if second == last => Some("heal: ".to_owned()),
+                _ => None,
+            })
+        },
+        read: peace,
+    },
+    Row {
         name: "flip-flop-links",
         about: "an hour in which such pairs lose each other for 20 s of 40",
         scenario: |hosts| {

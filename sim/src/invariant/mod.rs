@@ -9,10 +9,16 @@ pub(crate) mod p2_disk_first;
 pub(crate) mod p2_durability;
 mod p2_last_word;
 pub(crate) mod p2_unknown_kinds;
+pub(crate) mod p3_crons;
+pub(crate) mod p3_drain;
 pub(crate) mod p3_progress;
 pub(crate) mod p4_overcommit;
 pub(crate) mod p5_abandoned;
+pub(crate) mod p5_jobs;
 pub(crate) mod p5_one_claim;
+pub(crate) mod p5_rollouts;
+pub(crate) mod p6_at_most_one;
+pub(crate) mod p7_share;
 pub(crate) mod p8_answers;
 pub(crate) mod p8_honest_names;
 
@@ -123,6 +129,8 @@ impl World {
             return;
         }
         let (seed, at_s) = (self.seed.0, seconds(self.now));
+        let (now, number) = (self.now, self.checks.violations.len());
+        self.chronicle.iter_mut().for_each(|chronicle| chronicle.broken(now, number, &detail));
         let detail = format!("seed {seed}, {at_s:.3}s: {detail}");
         self.checks.violations.push(Violation { invariant: invariant.to_owned(), at_s, detail });
     }
@@ -174,7 +182,10 @@ impl World {
     pub(crate) fn settled(&self) -> Result<(), Broken> {
         p1_convergence::check(self)?;
         p3_progress::check(self)?;
+        p3_crons::check(self)?;
+        p3_drain::check(self)?;
         p5_one_claim::check(self)?;
+        p5_rollouts::check(self)?;
         p8_honest_names::are_whole(self)
     }
 

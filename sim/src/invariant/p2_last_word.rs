@@ -23,9 +23,10 @@ pub(super) fn check(world: &World) -> Result<(), Broken> {
         match &last.action {
             Action::Remove { .. } => inside::any_service(node).map(|key| format!("{key} in force, which was removed")),
             Action::Scale { service, replicas, .. } => {
-                let wanted = Mode::Replicated(replicas.among(world.host_count()));
-                let mode = inside::modes(node).find(|(key, _)| key.service.as_str() == service).map(|(_, mode)| mode);
-                (mode != Some(wanted)).then(|| format!("{service} in force as {mode:?}, last scaled to {wanted:?}"))
+                let wanted = Some(replicas.among(world.host_count()));
+                let of_service = inside::modes(node).find(|(key, _)| key.service.as_str() == service);
+                let mode = of_service.and_then(|(_, mode): (_, Mode)| mode.count());
+                (mode != wanted).then(|| format!("{service} in force as {mode:?}, last scaled to {wanted:?}"))
             }
             _ => None,
         }

@@ -3,7 +3,6 @@
 //! (that it is in every state as well is [`p2_durability`](super::p2_durability)'s business), and nodes of the next version
 //! read it. At no moment is a node sent a frame of a version that it does not speak, and none edits what it knows in part.
 
-use dunlin_gossip::model::ServiceKey;
 use dunlin_gossip::wire::{Grasp, RecordId, WireVersion, codec, rehearsal};
 
 use super::Broken;
@@ -33,10 +32,10 @@ pub(crate) fn foreign(world: &World, no: HostNo) -> u64 {
     world.hosts[no as usize].node.as_ref().map_or(0, |node| node.gossip().foreign_frames())
 }
 
-/// True if a host's agent does not know all of what it holds of a service, so that it could not edit it without loss.
-pub(crate) fn would_drop(world: &World, no: HostNo, service: &ServiceKey) -> bool {
+/// True if a host's agent does not know all of what it holds in a register, so that it could not edit it without loss.
+pub(crate) fn would_drop(world: &World, no: HostNo, register: &RecordId) -> bool {
     let Some(host) = world.hosts.get(no as usize) else { return false };
-    let siblings = host.node.as_ref().map_or(&[][..], |node| inside::siblings(node, &RecordId::service(service)));
+    let siblings = host.node.as_ref().map_or(&[][..], |node| inside::siblings(node, register));
     siblings.iter().any(|record| host.wire.grasp(record) == Grasp::Part)
 }
 

@@ -17,14 +17,15 @@ pub(crate) fn note(world: &mut World, no: HostNo, replica: &ReplicaKey, version:
     let Some((_, service)) = inside::service(node, &replica.service) else { return };
     let ready = |runs: &[crate::truth::Run]| runs.iter().any(|run| run.ready);
     let mut of_service = world.truth.runs.iter().filter(|(other, _)| other.service == replica.service);
-    let several = !matches!(service.mode, Mode::Replicated(0 | 1));
+    let several = !matches!(service.mode, Mode::Replicated(0 | 1)) && service.mode.job().is_none();
     if several && !of_service.any(|(_, runs)| ready(runs)) {
         world.truth.figures.outages += 1;
         world.truth.note(world.now, replica, "nothing of its service is ready");
     }
     let wants = inside::wants(node, replica) && Behaviour::of(&service.spec.workload).version == version;
     let owns = |host: &Host| host.node.as_ref().is_some_and(|node| inside::owns(node, replica, host.id));
-    if wants && !world.hosts.iter().any(owns) {
+    // A slot of a job that has begun anew may be waiting for its turn.
+    if wants && service.mode.job().is_none() && !world.hosts.iter().any(owns) {
         world.truth.figures.abandoned += 1;
         world.truth.note(world.now, replica, "nobody holds himself for its owner");
     }

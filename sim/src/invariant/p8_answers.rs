@@ -26,13 +26,20 @@ pub(crate) fn check(world: &mut World, no: HostNo) {
     let host = &world.hosts[no as usize];
     let (Some(zone), true) = (host.zone.as_ref(), host.node.is_some() && world.faults.is_judged(no)) else { return };
     let differs = host.names.services().find_map(|service| {
-        let told = told(world, no, service)?;
+        let told = told(world, no, service).filter(|_| is_reachable(world, service))?;
         let answered = answered(zone, service);
         (answered != told).then(|| format!("host {no} would answer {answered:?} for {service}, told were {told:?}"))
     });
     if let Some(detail) = differs {
         world.violation("p8-honest-names", detail);
     }
+}
+
+/// True if the names of a service lead to anything: it has a port, and all of them are open to other hosts.
+fn is_reachable(world: &World, service: &ServiceKey) -> bool {
+    let line = world.scenario.services.iter().find(|line| line.name == service.service.as_str());
+    let Some(spec) = line.and_then(|line| line.model.as_ref()).map(|model| &model.spec) else { return true };
+    !spec.ports.is_empty() && spec.demand().local.is_empty()
 }
 
 /// The addresses of the hosts that its core told; none if one of them is a host no more.

@@ -215,6 +215,7 @@ fn candidate<'t>(
         units: &left.units,
         taken: none,
         services: &[],
+        orders: dunlin_gossip::model::NodeOrders::none(),
         hash: host.hash,
         weight: host.weight,
     }

@@ -80,13 +80,23 @@ fn traffic(series: &Series) -> Chart<'static> {
     let (unit, size) = byte_unit(series.bytes_per_s.iter().copied().max().unwrap_or(0));
     let step = series.at_s.first().copied().unwrap_or(1.0).max(1e-3);
     let group = (1..=100_u32).find(|n| f64::from(*n) * step >= 1.0).unwrap_or(1);
-    let values = means(&series.bytes_per_s, group as usize).into_iter().map(|bytes| bytes / size).collect();
+    let of = |name, class, values: &[u64]| {
+        let values = means(values, group as usize).into_iter().map(|bytes| bytes / size).collect();
+        Line { name, class, values }
+    };
     Chart {
         title: "Traffic",
         unit: format!("{unit}/s, means of {:.1} s", f64::from(group) * step),
-        about: "What all nodes send, headers included.",
+        about: "What all nodes send, headers included, and what it is for.",
         may_be_decades: true,
-        lines: vec![Line { name: "all nodes", class: "blue", values }],
+        lines: vec![
+            of("all", "wide grey", &series.bytes_per_s),
+            of("probes", "blue", &series.probe_bytes_per_s),
+            of("records", "green", &series.push_bytes_per_s),
+            of("sync", "red", &series.sync_bytes_per_s),
+            of("greetings", "orange", &series.control_bytes_per_s),
+            of("links", "purple", &series.link_bytes_per_s),
+        ],
     }
 }
 

@@ -4,7 +4,7 @@ use super::marks::shortened;
 use super::markup::Markup;
 use super::paper::Axis;
 use super::scale::count;
-use super::{Material, band, chart, charts, distribution, tables, timeline};
+use super::{Material, band, chart, charts, distribution, failovers, heat, lamport, tables, timeline};
 use crate::invariant::Violation;
 
 const STYLE: &str = include_str!("style.css");
@@ -37,6 +37,7 @@ pub(super) fn text(material: &Material<'_>) -> String {
     verdict(&mut page, material);
     figures(&mut page, material);
     over_time(&mut page, material);
+    failovers::draw(&mut page, material);
     distributions(&mut page, material);
     lists(&mut page, material);
     page.leaf("footer", &[("class", &"quiet")], concat!("dunlin ", env!("CARGO_PKG_VERSION")));
@@ -74,7 +75,10 @@ fn verdict(page: &mut Markup, material: &Material<'_>) {
     }
     let verb = if broken.len() == 1 { "seed broke" } else { "seeds broke" };
     page.leaf("h2", &[], format!("{} of {} {verb} a promise", broken.len(), all));
-    let each = broken.iter().flat_map(|outcome| outcome.violations.iter().map(|violation| (outcome.seed, violation)));
+    let each = broken.iter().flat_map(|outcome| {
+        let numbered = outcome.violations.iter().enumerate();
+        numbered.map(|(number, violation)| (outcome.seed, (number, violation)))
+    });
     let total = each.clone().count();
     each.clone().take(AT_ONCE).for_each(|(seed, violation)| broken_promise(page, material, seed, violation));
     if total > AT_ONCE {
@@ -90,7 +94,7 @@ fn verdict(page: &mut Markup, material: &Material<'_>) {
     page.close();
 }
 
-fn broken_promise(page: &mut Markup, material: &Material<'_>, seed: u64, violation: &Violation) {
+fn broken_promise(page: &mut Markup, material: &Material<'_>, seed: u64, (number, violation): (usize, &Violation)) {
     page.open("article", &[]);
     page.leaf("h3", &[], format!("{} at {:.3} s, seed {seed}", violation.invariant, violation.at_s));
     // Seed, time and command stand around it.
@@ -98,6 +102,9 @@ fn broken_promise(page: &mut Markup, material: &Material<'_>, seed: u64, violati
     let what = what.rsplit_once(" [again: ").map_or(what, |(what, _)| what);
     page.leaf("p", &[], shortened(what, MAX_DETAIL));
     page.leaf("pre", &[], material.command(seed));
+    let pasts = material.recording.chronicle.pasts.iter();
+    let past = pasts.filter(|past| seed == material.shown.seed && past.violation == number);
+    past.for_each(|past| lamport::draw(page, past));
     page.close();
 }
 
@@ -136,6 +143,7 @@ fn over_time(page: &mut Markup, material: &Material<'_>) {
     for chart in charts::of(&recording.series) {
         chart::draw(page, &axis, &recording.series.at_s, &chart);
     }
+    heat::draw(page, &axis, &recording.series.at_s, &recording.heat);
     band::draw(page, &axis, recording, &material.rows);
     page.close();
     let left_out = recording.stays.of.len() - material.rows.len();
@@ -148,6 +156,8 @@ fn over_time(page: &mut Markup, material: &Material<'_>) {
     page.leaf("summary", &[], format!("All {}", count(material.marks.len() as u64, "event", "events")));
     tables::events(page, material);
     page.close();
+    tables::moves(page, material);
+    tables::accusations(page, material);
     page.close();
 }
 

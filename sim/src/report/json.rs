@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dunlin_core::Counts;
 use serde::Serialize;
 
-use crate::invariant::Violation;
+use crate::invariant::{Violation, p3_progress};
 use crate::measure::{Quantiles, Sample, Samples, Spread};
 use crate::truth::Figures;
 use crate::world::World;
@@ -19,6 +19,8 @@ pub struct Outcome {
     pub nodes: u32,
     /// How many replicas the last writes asked for.
     pub replicas: u32,
+    /// How many of these, jobs aside, were ready nowhere at the end: nothing had room for them, no host suited, or they crash.
+    pub unready: u32,
     /// The seed.
     pub seed: u64,
     /// Virtual time.
@@ -47,6 +49,8 @@ pub struct Outcome {
     pub deploy_s: Quantiles,
     /// From an instance's end to its going from a node's answers, for each node that answered with it.
     pub dns_stale_s: Quantiles,
+    /// How long a service had nothing ready after a fault took the last of it.
+    pub dark_s: Quantiles,
     /// How long a replica ran twice at one version.
     pub duplicate_s: Quantiles,
     /// How often a node held one down that was alive and in reach.
@@ -84,6 +88,8 @@ pub struct Timed {
     pub deploy: Vec<Sample>,
     /// Of `dns_stale_s`.
     pub dns_stale: Vec<Sample>,
+    /// Of `dark_s`.
+    pub dark: Vec<Sample>,
     /// Of `duplicate_s`.
     pub duplicate: Vec<Sample>,
 }
@@ -97,6 +103,7 @@ impl Timed {
             state_converge: figures.state_converge.timed(),
             deploy: figures.deploy.timed(),
             dns_stale: figures.dns_stale.timed(),
+            dark: figures.dark.timed(),
             duplicate: figures.duplicate.timed(),
         }
     }
@@ -116,6 +123,7 @@ impl Outcome {
             counts = counts.plus(&host.counts());
         }
         let replicas = world.wanted_replicas();
+        let unready = p3_progress::unready(&world);
         let faults = world.bites();
         let mut figures = world.truth.figures;
         let samples = Timed::of(&figures);
@@ -123,6 +131,7 @@ impl Outcome {
             scenario: world.scenario.name.clone(),
             nodes: hosts,
             replicas,
+            unready,
             seed: world.seed.0,
             simulated_s,
             wall_s,
@@ -137,6 +146,7 @@ impl Outcome {
             state_converge_s: figures.state_converge.seconds(),
             deploy_s: figures.deploy.seconds(),
             dns_stale_s: figures.dns_stale.seconds(),
+            dark_s: figures.dark.seconds(),
             duplicate_s: figures.duplicate.seconds(),
             false_positives: figures.false_positives,
             faults,

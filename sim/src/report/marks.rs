@@ -86,8 +86,8 @@ pub(super) fn marks(script: &[Step], network: &Conditions) -> Vec<Mark> {
 
 const fn kind(action: &Action) -> Kind {
     match action {
-        Action::Deploy { .. } | Action::Scale { .. } | Action::Remove { .. } => Kind::Write,
-        Action::WriteLoop { .. } | Action::Poison { .. } => Kind::Write,
+        Action::Deploy { .. } | Action::Scale { .. } | Action::Rollout { .. } | Action::Remove { .. } => Kind::Write,
+        Action::WriteLoop { .. } | Action::Poison { .. } | Action::Order { .. } => Kind::Write,
         Action::Crash { .. } | Action::Spoil { how: Spoil::Pause(_), .. } => Kind::Death,
         Action::Cut { .. } | Action::Network(_) => Kind::Cut,
         Action::Spoil { how: Spoil::FreeDisk | Spoil::SaveDisk, .. }

@@ -5,12 +5,16 @@ mod chart;
 mod charts;
 mod distribution;
 mod document;
+mod failovers;
+mod heat;
 mod html;
 pub(crate) mod json;
+mod lamport;
 mod marks;
 mod markup;
 mod paper;
 mod scale;
+pub(crate) mod sweep;
 mod tables;
 mod timeline;
 
@@ -112,6 +116,7 @@ fn distributions(outcomes: &[Outcome]) -> Vec<Distribution> {
         of("membership_converge_s", "Membership", "From a change of who is there to everyone knowing it", |t| {
             &t.membership_converge
         }),
+        of("dark_s", "Dark", "How long a service had nothing ready after a fault took the last of it", |t| &t.dark),
         of("duplicate_s", "Duplicates", "How long a replica ran twice at one version", |t| &t.duplicate),
     ]
 }
@@ -119,12 +124,13 @@ fn distributions(outcomes: &[Outcome]) -> Vec<Distribution> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chronicle::Chronicle;
     use crate::invariant::Violation;
     use crate::measure::{Quantiles, Sample};
     use crate::net::Conditions;
     use crate::operator::stack;
     use crate::queue::SECOND;
-    use crate::recording::{Series, Stays};
+    use crate::recording::{Heat, Series, Stays};
     use crate::scenario::{self, Action, Crash, Scenario, Step, Target};
     use crate::world::World;
     use dunlin_gossip::model::{AllocId, ReplicaKey, ServiceKey, ServiceName, Slot};
@@ -163,6 +169,11 @@ mod tests {
             alive_median: column(23),
             alive_max: column(29),
             bytes_per_s: column(31),
+            probe_bytes_per_s: column(43),
+            control_bytes_per_s: column(47),
+            push_bytes_per_s: column(53),
+            sync_bytes_per_s: column(59),
+            link_bytes_per_s: column(61),
             stale: column(37),
             missing: column(41),
         };
@@ -180,7 +191,9 @@ mod tests {
         let script = (0..900).map(|n| Step { at: u64::from(n) * SECOND / 10, action: crash(n) }).collect();
         let network = Conditions::default();
         let (about, quiet_from, settle_by) = (String::new(), 60 * SECOND, 80 * SECOND);
-        Recording { about, end, network, quiet_from, settle_by, series, stays, script }
+        let heat = Heat { hosts: (0..60).collect(), letters: vec![".x".repeat(300); 60] };
+        let chronicle = Chronicle::default();
+        Recording { about, end, network, quiet_from, settle_by, series, heat, stays, chronicle, script }
     }
 
     #[test]

@@ -6,7 +6,10 @@ use super::Material;
 use super::json::Outcome;
 use super::marks::shortened;
 use super::markup::Markup;
-use super::scale::{bytes, grouped, rounded, time};
+use super::scale::{bytes, count, grouped, rounded, time};
+use crate::measure::seconds;
+use crate::recording::Stay;
+use dunlin_gossip::model::ReplicaKey;
 
 /// More seeds are not listed; all are in `report.json`.
 const MAX_SEEDS: usize = 300;
@@ -16,9 +19,14 @@ const MAX_EVENTS: usize = 250;
 const MAX_ARGUMENT: usize = 200;
 
 /// Opens a table that scrolls by itself where the page is narrow.
-fn begin(page: &mut Markup, heads: &[&str]) {
+pub(super) fn begin(page: &mut Markup, heads: &[&str]) {
+    begin_as(page, "", heads);
+}
+
+/// The same with a look of its own: `words` where the last column is a sentence.
+pub(super) fn begin_as(page: &mut Markup, class: &str, heads: &[&str]) {
     page.open("div", &[("class", &"scroll")]);
-    page.open("table", &[]);
+    page.open("table", &[("class", &class)]);
     page.open("tr", &[]);
     for head in heads {
         page.leaf("th", &[("scope", &"col")], head);
@@ -26,12 +34,12 @@ fn begin(page: &mut Markup, heads: &[&str]) {
     page.close();
 }
 
-fn end(page: &mut Markup) {
+pub(super) fn end(page: &mut Markup) {
     page.close();
     page.close();
 }
 
-fn row(page: &mut Markup, class: &str, head: &str, cells: &[String]) {
+pub(super) fn row(page: &mut Markup, class: &str, head: &str, cells: &[String]) {
     page.open("tr", &[("class", &class)]);
     page.leaf("th", &[("scope", &"row")], head);
     for cell in cells {
@@ -173,4 +181,50 @@ pub(super) fn events(page: &mut Markup, material: &Material<'_>) {
         let more = material.marks.len() - MAX_EVENTS;
         page.leaf("p", &[("class", &"quiet")], format!("{more} more are in report.json."));
     }
+}
+
+/// More moves and accusations are not listed.
+const MAX_LISTED: usize = 200;
+
+/// Which replicas came to run elsewhere, and when.
+pub(super) fn moves(page: &mut Markup, material: &Material<'_>) {
+    let of = |(replica, stays): (&ReplicaKey, &Vec<Stay>)| {
+        let moved = stays.windows(2).filter(|pair| pair[0].host != pair[1].host).map(|pair| (pair[0], pair[1]));
+        moved.map(|(before, after)| (after.from, replica.to_string(), before, after)).collect::<Vec<_>>()
+    };
+    let mut all: Vec<_> = material.recording.stays.of.iter().flat_map(of).collect();
+    if all.is_empty() {
+        return;
+    }
+    all.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    page.open("details", &[]);
+    let left_out = all.len().saturating_sub(MAX_LISTED);
+    let more = if left_out > 0 { format!(", the first {MAX_LISTED} of them") } else { String::new() };
+    page.leaf("summary", &[], format!("All {}{more}", count(all.len() as u64, "move", "moves")));
+    begin(page, &["replica", "from", "to", "started", "ready after", "the one before ended"]);
+    for (_, replica, before, after) in all.iter().take(MAX_LISTED) {
+        let ready = after.ready.map_or_else(|| "never".to_owned(), |at| time(seconds(at - after.from)));
+        let ended = before.to.map_or_else(|| "not".to_owned(), |at| format!("{:.2} s", seconds(at)));
+        let started = format!("{:.2} s", seconds(after.from));
+        row(page, "", replica, &[format!("n{}", before.host), format!("n{}", after.host), started, ready, ended]);
+    }
+    end(page);
+    page.close();
+}
+
+/// Who held a healthy node down.
+pub(super) fn accusations(page: &mut Markup, material: &Material<'_>) {
+    let all = &material.recording.chronicle.accusations;
+    if all.is_empty() {
+        return;
+    }
+    page.open("details", &[]);
+    let text = count(all.len() as u64, "healthy node that was held down", "times that a healthy node was held down");
+    page.leaf("summary", &[], text);
+    begin(page, &["when", "by", "about"]);
+    for of in all.iter().take(MAX_LISTED) {
+        row(page, "", &format!("{:.3} s", seconds(of.at)), &[format!("n{}", of.by), format!("n{}", of.about)]);
+    }
+    end(page);
+    page.close();
 }

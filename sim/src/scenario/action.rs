@@ -1,6 +1,7 @@
 //! What can happen in a world, in the verbs that stories are told in: deploy, scale, remove, crash, restart, cut, heal, spoil,
 //! calm. An action says what, never how: the world's modules do it.
 
+use dunlin_core::face::RolloutOrder;
 use dunlin_gossip::rng::Ratio;
 use dunlin_gossip::wire::WireVersion;
 
@@ -52,10 +53,26 @@ pub enum Action {
         /// At which node it is said.
         at: Target,
     },
+    /// Something is said about a service's rollout.
+    Rollout {
+        /// Of which.
+        service: String,
+        /// What.
+        order: RolloutOrder,
+        /// At which node it is said.
+        at: Target,
+    },
     /// The stack is removed.
     Remove {
         /// At which node it is said.
         at: Target,
+    },
+    /// Operators order something of nodes, each at another one.
+    Order {
+        /// What.
+        how: Order,
+        /// Of which nodes.
+        hosts: Target,
     },
     /// A program writes in a loop: a new value of one service of a stack of its own, as fast as this, whatever it is answered.
     WriteLoop {
@@ -68,12 +85,14 @@ pub enum Action {
         /// How large each is, in KiB.
         kib: u32,
     },
-    /// A stack is deployed over which handlers panic, in builds that can swallow poison; in others it is a stack like any.
+    /// A stack is deployed over which handlers panic, in builds that can swallow poison; in others nothing is.
     Poison {
         /// At which nodes.
         at: Target,
         /// What panics.
         place: Swallowed,
+        /// On how many nodes first; none: on all at once.
+        first: Option<u32>,
     },
     /// Something dies.
     Crash {
@@ -115,6 +134,30 @@ pub enum Action {
         /// The core.
         core: Target,
     },
+}
+
+/// What operators order of nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// What runs there goes elsewhere; what is left after so long stops all the same.
+    Drain(Option<Nanos>),
+    /// It stays, and more may come.
+    Undrain,
+    /// Nothing new comes.
+    Cordon,
+    /// New work may come again.
+    Uncordon,
+}
+
+impl Order {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Drain(_) => "drain",
+            Self::Undrain => "undrain",
+            Self::Cordon => "cordon",
+            Self::Uncordon => "uncordon",
+        }
+    }
 }
 
 /// What several operators deploy at the same moment.
@@ -195,6 +238,8 @@ pub enum Cut {
     /// Pairs of them, the first and the second, the third and the fourth, lose each other, both ways; everybody else still
     /// reaches both. Of a number: so many pairs.
     Pairs,
+    /// Of each such pair the second no longer hears the first, which hears the second as before.
+    HalfPairs,
     /// A firewall answers for them: whoever sends there is refused, though the agent lives.
     Refuse,
     /// So much of what comes and goes is lost.
@@ -252,7 +297,9 @@ impl Action {
             Self::Deploy { files: Files::Different, .. } => "conflict",
             Self::Deploy { files: Files::Same, .. } => "double-deploy",
             Self::Scale { .. } => "scale",
+            Self::Rollout { .. } => "rollout",
             Self::Remove { .. } => "remove",
+            Self::Order { how, .. } => how.word(),
             Self::WriteLoop { .. } => "write-loop",
             Self::Poison { .. } => "poison",
             Self::Crash { what: Crash::Agents, .. } => "crash-agents",
@@ -274,7 +321,7 @@ impl Action {
     pub const fn lasts(&self) -> Nanos {
         match self {
             Self::Spoil { how: Spoil::Pause(time) | Spoil::HangDrivers(time) | Spoil::LoseCommands(time), .. } => *time,
-            Self::WriteLoop { time, .. } => *time,
+            Self::WriteLoop { time, .. } | Self::Order { how: Order::Drain(Some(time)), .. } => *time,
             Self::Crash { what: Crash::InTurn { within, down, .. }, .. } => *within + *down,
             Self::Cut { how: Cut::Swizzle { within }, .. } => *within,
             Self::Cut { how: Cut::FlipFlop { on, off, times }, .. } => (*on + *off) * *times as u64,
@@ -287,7 +334,9 @@ impl Action {
         match self {
             Self::Deploy { at: target, .. }
             | Self::Scale { at: target, .. }
+            | Self::Rollout { at: target, .. }
             | Self::Remove { at: target }
+            | Self::Order { hosts: target, .. }
             | Self::WriteLoop { at: target, .. }
             | Self::Poison { at: target, .. }
             | Self::Crash { hosts: target, .. }
@@ -309,6 +358,7 @@ impl Cut {
             Self::Deaf => "deafen",
             Self::Clog => "clog",
             Self::Pairs => "sever",
+            Self::HalfPairs => "half-sever",
             Self::Refuse => "refuse",
             Self::Lossy(_) => "lossy",
             Self::FlipFlop { .. } => "flip-flop",

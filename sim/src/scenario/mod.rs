@@ -3,32 +3,49 @@
 
 mod action;
 mod churn;
+mod compose;
 mod decimal;
 mod limits;
 mod matrix;
+mod model;
+mod node;
 mod outages;
 mod parse;
 mod parse_action;
+pub(crate) mod policy;
+mod schedule;
+mod waves;
 mod write;
 mod yaml;
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use dunlin_gossip::engine::Timing;
-use dunlin_gossip::model::Resources;
+use dunlin_gossip::model::{Cron, Resources, RolloutPolicy, Service};
 
-pub use action::{Action, Crash, Cut, DiskFate, Files, Spoil, Step, Swallowed, Target};
+pub use action::{Action, Crash, Cut, DiskFate, Files, Order, Spoil, Step, Swallowed, Target};
 pub use churn::{Churn, Source};
 pub use limits::Limits;
 pub use matrix::{Matrix, Unit};
+pub(crate) use model::line as modelled;
+pub use model::{quoted, service_text};
+pub use node::NodeLine;
 pub use outages::Outages;
-pub(crate) use parse::{ordinary, read_conditions, read_service, read_time};
 pub use parse::{parse, parse_with};
+pub(crate) use parse::{read_conditions, read_limits, read_node, read_service, read_time};
+pub use waves::WaveLine;
+pub(crate) use waves::read_waves;
 pub(crate) use write::{conditions_text, service_line, time};
 
 use crate::net::Conditions;
 use crate::queue::Nanos;
 use crate::workload::Behaviour;
+
+/// The most hosts that a world may have.
+pub(crate) const MAX_HOSTS: u32 = 10_000;
+/// Zones are lettered.
+const MOST_ZONES: u32 = 26;
 
 /// The built-in scenarios by name.
 const BUILT_IN: &[(&str, &str)] = &[
@@ -48,6 +65,10 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("crowded-starts", include_str!("../../scenarios/crowded-starts.yaml")),
     ("late-joiners", include_str!("../../scenarios/late-joiners.yaml")),
     ("skewed-writes", include_str!("../../scenarios/skewed-writes.yaml")),
+    ("rollouts", include_str!("../../scenarios/rollouts.yaml")),
+    ("jobs", include_str!("../../scenarios/jobs.yaml")),
+    ("cron", include_str!("../../scenarios/cron.yaml")),
+    ("cron-partition", include_str!("../../scenarios/cron-partition.yaml")),
     ("rolling-deploys", include_str!("../../scenarios/rolling-deploys.yaml")),
     ("over-the-hour", include_str!("../../scenarios/over-the-hour.yaml")),
     ("old-agents", include_str!("../../scenarios/old-agents.yaml")),
@@ -59,12 +80,24 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("slow-disk", include_str!("../../scenarios/slow-disk.yaml")),
     ("kill-10pct", include_str!("../../scenarios/kill-10pct.yaml")),
     ("zone-outage", include_str!("../../scenarios/zone-outage.yaml")),
+    ("mixed-hosts", include_str!("../../scenarios/mixed-hosts.yaml")),
     ("asymmetric-partition", include_str!("../../scenarios/asymmetric-partition.yaml")),
     ("flapping", include_str!("../../scenarios/flapping.yaml")),
     ("flipping-host", include_str!("../../scenarios/flipping-host.yaml")),
     ("writer-in-a-loop", include_str!("../../scenarios/writer-in-a-loop.yaml")),
+    ("deploy-in-waves", include_str!("../../scenarios/deploy-in-waves.yaml")),
+    ("poison", include_str!("../../scenarios/poison.yaml")),
     ("stalling-host", include_str!("../../scenarios/stalling-host.yaml")),
     ("rolling-restart", include_str!("../../scenarios/rolling-restart.yaml")),
+    ("majority", include_str!("../../scenarios/majority.yaml")),
+    ("majority-voters", include_str!("../../scenarios/majority-voters.yaml")),
+    ("majority-boots", include_str!("../../scenarios/majority-boots.yaml")),
+    ("majority-stalls", include_str!("../../scenarios/majority-stalls.yaml")),
+    ("preemption", include_str!("../../scenarios/preemption.yaml")),
+    ("drain", include_str!("../../scenarios/drain.yaml")),
+    ("newcomer", include_str!("../../scenarios/newcomer.yaml")),
+    ("flapping-joiner", include_str!("../../scenarios/flapping-joiner.yaml")),
+    ("drain-full", include_str!("../../scenarios/drain-full.yaml")),
     ("rolling-upgrade", include_str!("../../scenarios/rolling-upgrade.yaml")),
     ("clock-skew", include_str!("../../scenarios/clock-skew.yaml")),
     ("bad-disks", include_str!("../../scenarios/bad-disks.yaml")),
@@ -74,6 +107,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("year-of-churn", include_str!("../../scenarios/year-of-churn.yaml")),
     ("black-hole", include_str!("../../scenarios/black-hole.yaml")),
     ("flip-flop", include_str!("../../scenarios/flip-flop.yaml")),
+    ("one-way-links", include_str!("../../scenarios/one-way-links.yaml")),
     ("one-way", include_str!("../../scenarios/one-way.yaml")),
     ("lossy-host", include_str!("../../scenarios/lossy-host.yaml")),
     ("stalled-accusers", include_str!("../../scenarios/stalled-accusers.yaml")),
@@ -104,16 +138,22 @@ pub struct Scenario {
     pub start: Start,
     /// So many zones, over which the hosts are dealt in turn; one if there are none.
     pub zones: Zones,
-    /// What each of them has.
+    /// What each of them has, unless `nodes` says otherwise.
     pub capacity: Resources,
+    /// Hosts that are not all alike; empty: all have `capacity` and no labels.
+    pub nodes: Vec<NodeLine>,
     /// Wall clocks are off by up to so much, either way.
     pub skew_ms: u64,
     /// Clocks run fast or slow by up to so many millionths.
     pub drift_ppm: u64,
     /// After so long of most nodes' running time, a node that is away is forgotten; none: after a month.
     pub forget: Option<Nanos>,
+    /// Replicas a minute that a host which came takes from fuller ones, until it has its share; 0: none.
+    pub rebalance: u32,
     /// The network at the beginning.
     pub network: Conditions,
+    /// Whether some hosts act on its deploys before the others; none: all at once.
+    pub waves: Option<WaveLine>,
     /// The services of the one stack that it deploys.
     pub services: Vec<ServiceLine>,
     /// What happens when, ascending.
@@ -185,6 +225,25 @@ pub struct ServiceLine {
     pub replicas: Count,
     /// How its processes behave.
     pub behaviour: Behaviour,
+    /// How it goes over to a new version.
+    pub rollout: RolloutPolicy,
+    /// Of a job: slots under way at a time; 0 means all.
+    pub parallelism: u32,
+    /// When it is due by the calendar, if it is.
+    pub cron: Option<Cron>,
+    /// Who chooses first, and may end others where nothing has room.
+    pub priority: i32,
+    /// What it is beyond these, as a Compose file or a flock has it.
+    pub model: Option<Arc<Service>>,
+    /// On which hosts its replicas run before the beginning, from the first on; the others are where the plan puts them.
+    pub on: Vec<u32>,
+}
+
+impl ServiceLine {
+    /// How its processes behave if nothing is said of them.
+    pub(crate) fn usual(&self) -> Behaviour {
+        self.model.as_deref().map_or_else(parse::ordinary, model::behaviour)
+    }
 }
 
 /// A number that may depend on the number of hosts.

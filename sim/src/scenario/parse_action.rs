@@ -3,14 +3,15 @@
 use dunlin_gossip::rng::Ratio;
 use dunlin_gossip::wire::WireVersion;
 
-use super::action::{Action, Crash, Cut, DiskFate, Files, Spoil, Step, Swallowed, Target};
+use super::action::{Action, Crash, Cut, DiskFate, Files, Order, Spoil, Step, Swallowed, Target};
 use super::parse::conditions;
+use super::policy;
 use super::yaml::{Map, Value};
 use crate::net::{Conditions, HostNo};
 use crate::queue::{MS, Nanos};
 
-const ACTIONS: &str = "deploy, conflict, double-deploy, scale, remove, write-loop, poison, crash-agents, roll, crash-hosts, kill-processes, \
-                       hang-processes, restart, partition, mute, deafen, clog, refuse, lossy, flip-flop, swizzle, sever, \
+const ACTIONS: &str = "deploy, conflict, double-deploy, scale, rollout, remove, drain, undrain, cordon, uncordon, write-loop, poison, crash-agents, roll, crash-hosts, kill-processes, \
+                       hang-processes, restart, partition, mute, deafen, clog, refuse, lossy, flip-flop, swizzle, sever, half-sever, \
                        heal, network, save-disks, fail-syncs, fill-disks, free-disks, slow-disks, jump-clocks, \
                        drift-clocks, pause, slow, hang-drivers, lose-commands, calm";
 
@@ -50,6 +51,11 @@ fn action(word: &str, value: Value<'_>, network: &Conditions) -> Result<Action, 
         "double-deploy" => Ok(Action::Deploy { at: target(&value)?, files: Files::Same }),
         "remove" => Ok(Action::Remove { at: place(value)? }),
         "scale" => scale(value),
+        "rollout" => rollout(value),
+        "drain" => drain(value),
+        "undrain" => Ok(Action::Order { how: Order::Undrain, hosts: target(&value)? }),
+        "cordon" => Ok(Action::Order { how: Order::Cordon, hosts: target(&value)? }),
+        "uncordon" => Ok(Action::Order { how: Order::Uncordon, hosts: target(&value)? }),
         "write-loop" => write_loop(value),
         "poison" => poison(value),
         "crash-agents" => crash(&value, Crash::Agents),
@@ -72,7 +78,8 @@ fn action(word: &str, value: Value<'_>, network: &Conditions) -> Result<Action, 
             let (hosts, within) = with(value, "within", |v| v.time())?;
             Ok(Action::Cut { how: Cut::Swizzle { within }, hosts })
         }
-        "sever" => sever(value),
+        "sever" => sever(Cut::Pairs, value),
+        "half-sever" => sever(Cut::HalfPairs, value),
         "heal" if value.is_null() => Ok(Action::Heal(None)),
         "heal" => Ok(Action::Heal(Some(target(&value)?))),
         "network" => Ok(Action::Network(conditions(value, network.clone())?)),
@@ -158,6 +165,15 @@ fn scale(value: Value<'_>) -> Result<Action, String> {
     Ok(Action::Scale { service, replicas, at })
 }
 
+/// `2`, or `{hosts: 2, deadline: 30s}`.
+fn drain(value: Value<'_>) -> Result<Action, String> {
+    if !value.is_map() {
+        return Ok(Action::Order { how: Order::Drain(None), hosts: target(&value)? });
+    }
+    let (hosts, deadline) = with(value, "deadline", |v| v.time())?;
+    Ok(Action::Order { how: Order::Drain(Some(deadline)), hosts })
+}
+
 fn write_loop(value: Value<'_>) -> Result<Action, String> {
     let mut map = value.map()?;
     let at = target(&map.need("at")?)?;
@@ -176,6 +192,15 @@ fn write_loop(value: Value<'_>) -> Result<Action, String> {
     Ok(Action::WriteLoop { at, time, every, kib })
 }
 
+fn rollout(value: Value<'_>) -> Result<Action, String> {
+    let mut map = value.map()?;
+    let service = map.need("service")?.text()?;
+    let order = policy::order(&map.need("order")?)?;
+    let at = map.maybe("at", Target::ONE, |v| target(&v))?;
+    map.end("service, order, at")?;
+    Ok(Action::Rollout { service, order, at })
+}
+
 fn poison(value: Value<'_>) -> Result<Action, String> {
     let mut map = value.map()?;
     let at = target(&map.need("at")?)?;
@@ -185,8 +210,10 @@ fn poison(value: Value<'_>) -> Result<Action, String> {
         "act" => Swallowed::Act,
         _ => return Err(place_value.refuse("must be read or act")),
     };
-    map.end("at, place")?;
-    Ok(Action::Poison { at, place })
+    let first = map.maybe("first", None, |v| v.number().map(Some))?;
+    let first = first.map(|first| u32::try_from(first).unwrap_or(u32::MAX));
+    map.end("at, place, first")?;
+    Ok(Action::Poison { at, place, first })
 }
 
 fn roll(value: Value<'_>) -> Result<Action, String> {
@@ -243,8 +270,7 @@ fn flip_flop(value: Value<'_>) -> Result<Action, String> {
     Ok(Action::Cut { how: Cut::FlipFlop { on, off, times }, hosts })
 }
 
-fn sever(value: Value<'_>) -> Result<Action, String> {
-    let how = Cut::Pairs;
+fn sever(how: Cut, value: Value<'_>) -> Result<Action, String> {
     if !value.is_list() {
         return Ok(Action::Cut { how, hosts: Target::Count(value.count()?) });
     }

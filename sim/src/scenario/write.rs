@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use dunlin_gossip::model::Resources;
+use dunlin_gossip::model::{Resources, RolloutPolicy};
 use dunlin_gossip::rng::Ratio;
 use dunlin_gossip::wire::WireVersion;
 
-use super::action::{Action, Crash, Cut, DiskFate, Spoil, Target};
+use super::action::{Action, Crash, Cut, DiskFate, Order, Spoil, Target};
 use super::{Count, Limits, Recorded, Scenario, ServiceLine, Start, Zones};
 use crate::net::{Conditions, preset_name};
 use crate::queue::{MS, Nanos, SECOND};
@@ -32,12 +32,22 @@ impl Scenario {
             line("zones", format!("{{count: {}{latency}}}", self.zones.count));
         }
         line("capacity", resources(&self.capacity));
+        if !self.nodes.is_empty() {
+            line("nodes", String::new());
+            self.nodes.iter().for_each(|node| line("  - ", node.text()));
+        }
         line("skew", time(self.skew_ms * MS));
         line("drift-ppm", self.drift_ppm.to_string());
         if let Some(forget) = self.forget {
             line("forget", time(forget));
         }
+        if self.rebalance > 0 {
+            line("rebalance", self.rebalance.to_string());
+        }
         line("network", conditions(&self.network, &Conditions::default()));
+        if let Some(waves) = self.waves {
+            line("waves", waves.text());
+        }
         line("services", String::new());
         self.services.iter().for_each(|service| line("  - ", service_line(service)));
         line("timeline", String::new());
@@ -66,19 +76,20 @@ impl Scenario {
             let breaks = breaks.join(", ");
             line("recorded", format!("{{seed: {seed}, trace-hash: \"{trace_hash}\", breaks: [{breaks}]}}"));
         }
-        text.replace("  - : ", "  - ")
-            .replace("services: \n", services_head(self))
-            .replace("timeline: \n", timeline_head(self))
+        text.replace("\n  - : ", "\n  - ")
+            .replace("\nnodes: \n", "\nnodes:\n")
+            .replace("\nservices: \n", services_head(self))
+            .replace("\ntimeline: \n", timeline_head(self))
     }
 }
 
 /// An empty list must be written as one.
 const fn services_head(scenario: &Scenario) -> &'static str {
-    if scenario.services.is_empty() { "services: []\n" } else { "services:\n" }
+    if scenario.services.is_empty() { "\nservices: []\n" } else { "\nservices:\n" }
 }
 
 const fn timeline_head(scenario: &Scenario) -> &'static str {
-    if scenario.timeline.is_empty() { "timeline: []\n" } else { "timeline:\n" }
+    if scenario.timeline.is_empty() { "\ntimeline: []\n" } else { "\ntimeline:\n" }
 }
 
 pub(super) fn quoted(text: &str) -> String {
@@ -158,12 +169,17 @@ fn resources(of: &Resources) -> String {
 
 /// A service with what differs from an ordinary one.
 pub(crate) fn service_line(service: &ServiceLine) -> String {
-    let (b, ordinary) = (&service.behaviour, super::parse::ordinary());
+    let ordinary = service.usual();
+    let b = &service.behaviour;
     let mut parts = vec![format!("name: {}, replicas: {}", service.name, count(service.replicas))];
+    if !service.on.is_empty() {
+        parts.push(format!("on: {:?}", service.on));
+    }
     for (key, ms, usual) in [
         ("start", b.start_ms, ordinary.start_ms),
         ("ready", b.ready_ms, ordinary.ready_ms),
         ("crash-after", b.crash_ms, ordinary.crash_ms),
+        ("finish-after", b.finish_ms, ordinary.finish_ms),
         ("hang-after", b.hang_ms, ordinary.hang_ms),
         ("stop", b.stop_ms, ordinary.stop_ms),
     ] {
@@ -174,11 +190,33 @@ pub(crate) fn service_line(service: &ServiceLine) -> String {
     if b.fail_one_in != ordinary.fail_one_in {
         parts.push(format!("fail-one-in: {}", b.fail_one_in));
     }
+    if b.bad_version != ordinary.bad_version {
+        parts.push(format!("bad-version: {}", b.bad_version));
+    }
+    if let Some(spec) = super::model::text(service) {
+        parts.push(format!("spec: {spec}"));
+        return format!("{{{}}}", parts.join(", "));
+    }
+    if b.lone {
+        parts.push("partition: majority".to_owned());
+    }
     if b.reserve.cpu_milli != ordinary.reserve.cpu_milli {
         parts.push(format!("cpu-milli: {}", b.reserve.cpu_milli));
     }
     if b.reserve.memory_bytes != ordinary.reserve.memory_bytes {
         parts.push(format!("memory: {}MiB", b.reserve.memory_bytes >> 20));
+    }
+    if service.priority != 0 {
+        parts.push(format!("priority: {}", service.priority));
+    }
+    if service.rollout != RolloutPolicy::default() {
+        parts.push(format!("rollout: {}", super::policy::text(&service.rollout)));
+    }
+    if service.parallelism > 0 {
+        parts.push(format!("parallelism: {}", service.parallelism));
+    }
+    if let Some(cron) = &service.cron {
+        parts.push(format!("schedule: {}", super::schedule::text(cron)));
     }
     format!("{{{}}}", parts.join(", "))
 }
@@ -200,7 +238,7 @@ fn target(target: &Target) -> String {
 }
 
 /// Zones are lettered.
-fn zone_letter(zone: u32) -> char {
+pub(super) fn zone_letter(zone: u32) -> char {
     u8::try_from(zone).ok().filter(|zone| *zone < 26).map_or('z', |zone| char::from(b'a' + zone))
 }
 
@@ -215,20 +253,30 @@ fn action(action: &Action, network: &Conditions) -> String {
         Action::Crash { what: Crash::InTurn { within, down, version: of }, hosts } => {
             format!("{{hosts: {}, within: {}, down: {}{}}}", target(hosts), time(*within), time(*down), version(*of))
         }
+        Action::Order { how: Order::Drain(Some(deadline)), hosts } => {
+            format!("{{hosts: {}, deadline: {}}}", target(hosts), time(*deadline))
+        }
+        Action::Order { hosts, .. } => target(hosts),
         Action::Deploy { at: hosts, .. } | Action::Crash { hosts, .. } | Action::Calm { core: hosts } => target(hosts),
         Action::Scale { service, replicas, at } => {
             format!("{{service: {service}, replicas: {}, at: {}}}", count(*replicas), target(at))
+        }
+        Action::Rollout { service, order, at } => {
+            format!("{{service: {service}, order: {}, at: {}}}", super::policy::word(*order), target(at))
         }
         Action::Restart { hosts: None, disk, version: None } => fate(*disk).to_owned(),
         Action::Restart { hosts, disk, version: of } => {
             let hosts = hosts.as_ref().map_or_else(String::new, |hosts| format!(", hosts: {}", target(hosts)));
             format!("{{disk: {}{hosts}{}}}", fate(*disk), version(*of))
         }
-        Action::Poison { at, place } => format!("{{at: {}, place: {}}}", target(at), place.word()),
+        Action::Poison { at, place, first } => {
+            let first = first.map_or_else(String::new, |first| format!(", first: {first}"));
+            format!("{{at: {}, place: {}{first}}}", target(at), place.word())
+        }
         Action::WriteLoop { at, time: lasts, every, kib } => {
             format!("{{at: {}, time: {}, every: {}, kib: {kib}}}", target(at), time(*lasts), time(*every))
         }
-        Action::Cut { how: Cut::Pairs, hosts: Target::Hosts(hosts) } => {
+        Action::Cut { how: Cut::Pairs | Cut::HalfPairs, hosts: Target::Hosts(hosts) } => {
             let pairs = hosts.chunks_exact(2).map(|pair| format!("{pair:?}"));
             format!("[{}]", pairs.collect::<Vec<_>>().join(", "))
         }
@@ -262,7 +310,7 @@ impl Action {
 
 fn cut(how: Cut, hosts: &str) -> String {
     match how {
-        Cut::Apart | Cut::Mute | Cut::Deaf | Cut::Clog | Cut::Pairs | Cut::Refuse => hosts.to_owned(),
+        Cut::Apart | Cut::Mute | Cut::Deaf | Cut::Clog | Cut::Pairs | Cut::HalfPairs | Cut::Refuse => hosts.to_owned(),
         Cut::Lossy(loss) => format!("{{hosts: {hosts}, loss: {}}}", share(loss)),
         Cut::FlipFlop { on, off, times } => {
             format!("{{hosts: {hosts}, on: {}, off: {}, times: {times}}}", time(on), time(off))

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use dunlin_gossip::rng::Ratio;
 use saphyr::{LoadableYamlNode as _, MarkedYaml, Scalar, YamlData};
+use serde_json::Value as Json;
 
 use super::Count;
 use crate::queue::{MS, Nanos, SECOND};
 
 /// Finds a file that a scenario names: under which path, and what it says.
 pub(super) type Reader<'a> = &'a dyn Fn(&str) -> Result<(String, String), String>;
+
+/// Deeper than a specification of a service ever is.
+const MOST_DEEP: usize = 32;
 
 /// One value and where it stands.
 pub(super) struct Value<'a> {
@@ -176,6 +180,11 @@ impl<'a> Value<'a> {
         parsed.map_err(|_| self.refuse("must be a number such as 3, 2/host or 10% (of the hosts)"))
     }
 
+    /// As JSON, for what a type reads by itself. Texts in quotes stay texts.
+    pub(super) fn json(&self) -> Result<Json, String> {
+        plain(&self.node, MOST_DEEP).ok_or_else(|| self.refuse("must be made of lists, mappings and single values"))
+    }
+
     /// `64MiB`, `2GiB`.
     pub(super) fn bytes(&self) -> Result<u64, String> {
         let text = self.text()?;
@@ -204,7 +213,29 @@ fn scalar_text(node: &MarkedYaml<'_>) -> Option<String> {
     }
 }
 
+/// The values of a node of the file; none if a key is no single value, or something is nested without end.
+fn plain(node: &MarkedYaml<'_>, depth: usize) -> Option<Json> {
+    let depth = depth.checked_sub(1)?;
+    Some(match &node.data {
+        YamlData::Value(Scalar::Null) => Json::Null,
+        YamlData::Value(Scalar::Boolean(yes)) => Json::Bool(*yes),
+        YamlData::Value(Scalar::Integer(number)) => Json::from(*number),
+        YamlData::Value(Scalar::String(text)) => Json::from(text.to_string()),
+        YamlData::Sequence(items) => Json::Array(items.iter().map(|item| plain(item, depth)).collect::<Option<_>>()?),
+        YamlData::Mapping(mapping) => {
+            let entry = |(key, value)| Some((scalar_text(key)?, plain(value, depth)?));
+            Json::Object(mapping.iter().map(entry).collect::<Option<_>>()?)
+        }
+        _ => return None,
+    })
+}
+
 impl<'a> Map<'a> {
+    /// Every key and its value, in the order of keys.
+    pub(super) fn all(self) -> impl Iterator<Item = (String, Value<'a>)> {
+        self.entries.into_iter()
+    }
+
     pub(super) fn take(&mut self, name: &str) -> Option<Value<'a>> {
         self.entries.remove(name)
     }

@@ -1,6 +1,6 @@
 //! Who runs what: room, surplus, and scaling down.
 
-use dunlin_sim::story::{Cut, Start, Story};
+use dunlin_sim::story::{Crash, Cut, Same, Start, Story};
 
 stories! {
     /// Two hosts take over the same replicas behind a cut. When it heals, one of each pair must yield.
@@ -50,5 +50,21 @@ stories! {
             .at("1100ms").scale("web", 2, [1])
             .at("1200ms")
             .settle("120s", [0])
+    }
+
+    /// A slot has claims at two old revisions, and the rollout to the third waits for want of room: one of them stays.
+    of_two_old_revisions_one_yields fails_with NeitherYields {
+        Story::flock(8)
+            .seed(4)
+            .start(Start::Joined)
+            .capacity(4_000, 8_192)
+            .service("{name: web, replicas: 9, start: 500ms, ready: 400ms, fail-one-in: 10, cpu-milli: 1000, memory: 256MiB}")
+            .at("100ms").crash(Crash::Hosts, [2])
+            .at("7875ms").deploy([3])
+            .at("7975ms").deploy(Same([7]))
+            .at("8075ms").cut(Cut::Apart, [0])
+            .at("10574ms").deploy(Same([6]))
+            .at("11574ms")
+            .settle("172290ms", [7, 0])
     }
 }

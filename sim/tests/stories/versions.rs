@@ -1,6 +1,6 @@
 //! Two versions of the wire in one flock.
 
-use dunlin_sim::story::{Crash, DiskFate, Story, WireVersion};
+use dunlin_sim::story::{Crash, DiskFate, Order, Story, WireVersion};
 
 stories! {
     /// A node of the next version writes what the others do not know, and is gone. They all restart, and must still hold it.
@@ -26,5 +26,20 @@ stories! {
             .at("25s").crash(Crash::Agents, [1])
             .at("26s").restart_as(WireVersion::CURRENT, [1])
             .settle("60s", [])
+    }
+
+    /// A host of the next version has cordoned a host. One of this version, which does not know all that the order says, must
+    /// not take it away as empty.
+    an_order_is_not_emptied_by_who_knows_half_of_it fails_with EditDropsFields {
+        Story::flock(2)
+            .seed(3)
+            .capacity(4000, 8192)
+            .faults_may_miss()
+            .at("100ms").restart_as(WireVersion::NEXT, [1])
+            .at("200ms").order(Order::Cordon, [0])
+            .at("300ms").crash(Crash::Agents, [1])
+            .at("400ms").order(Order::Uncordon, [0])
+            .at("500ms")
+            .settle("124120ms", [0])
     }
 }

@@ -17,7 +17,7 @@ stories! {
     the_dead_are_not_answered_with fails_with DownAnswered {
         Story::flock(2)
             .seed(3002)
-            .service("{name: web, replicas: 1}")
+            .service("{name: web, replicas: 2}")
             .at("100ms").deploy([1])
             .at("15200ms")
             .settle("120s", [0])

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 /// What the image's shell may call.
-const PROGRAMS: [&str; 9] = ["sh", "sleep", "echo", "env", "httpd", "touch", "cat", "pwd", "ls"];
+const PROGRAMS: [&str; 11] = ["sh", "sleep", "echo", "env", "httpd", "touch", "cat", "pwd", "ls", "nslookup", "grep"];
 
 /// Keeps the images of one test process apart.
 static IMAGES: AtomicU32 = AtomicU32::new(0);

@@ -1,6 +1,9 @@
 //! What stands around membership's part of a packet: our root, our wall clock, flags, riders.
 //!
-//! `{version, flags, root (8), wall (6), [riders' length (2), riders], [incarnation (2)], SWIM part}`
+//! `{version, flags, root (8), wall (6), [riders' length (2), riders], [incarnation (2)], SWIM part or word}`
+//!
+//! A word is for the layer above: whoever asks voters something wants an answer soon or none, so it goes by packet, whether or
+//! not there is a link, and nobody repeats it here.
 //!
 //! The next version has one more byte behind the wall clock. A packet bears the version that both ends speak.
 
@@ -8,10 +11,10 @@ use alloc::vec::Vec;
 
 use super::{Gossip, Origin};
 use crate::canary::{Bug, planted};
-use crate::face::{GossipOutput, GossipOutputs};
+use crate::face::{GossipEvent, GossipOutput, GossipOutputs};
 use crate::hash::hash64;
 use crate::id::NodeId;
-use crate::limits::MAX_PACKET;
+use crate::limits::{MAX_PACKET, MAX_WORD};
 use crate::time::{Instant, Wall};
 use crate::wire::{Record, WireVersion};
 
@@ -21,6 +24,8 @@ const LEAVING: u8 = 1;
 const SUSPECT: u8 = 2;
 /// Riders follow.
 const RIDERS: u8 = 4;
+/// Instead of a SWIM part the packet has a word for the layer above.
+const WORD: u8 = 8;
 const FIXED: usize = 16;
 /// What the next version puts behind that.
 const REHEARSED: usize = 1;
@@ -39,7 +44,7 @@ fn open(bytes: &[u8], most: WireVersion) -> Option<Opened<'_>> {
     let (head, mut rest) = bytes.split_first_chunk::<FIXED>()?;
     let [version, flags, numbers @ ..] = head;
     let version = WireVersion(u16::from(*version));
-    if version < WireVersion::FIRST || version > most || flags & !(LEAVING | SUSPECT | RIDERS) != 0 {
+    if version < WireVersion::FIRST || version > most || flags & !(LEAVING | SUSPECT | RIDERS | WORD) != 0 {
         return None;
     }
     let root = u64::from_be_bytes(*numbers.first_chunk()?);
@@ -79,6 +84,10 @@ impl Gossip {
         self.heard = self.now;
         if opened.flags & LEAVING != 0 {
             self.membership.goodbye(self.now, from);
+            return;
+        }
+        if opened.flags & WORD != 0 {
+            out.event(GossipEvent::Word { from, bytes: opened.swim.to_vec() });
             return;
         }
         self.membership.packet(self.now, from, opened.swim, opened.suspect);
@@ -122,26 +131,43 @@ impl Gossip {
         rested.max(seen + timing.settle)
     }
 
+    /// Sends a word to a member's layer above, at most [`MAX_WORD`] bytes: longer ones, and those to strangers, go nowhere. It may be
+    /// lost, doubled or overtaken.
+    pub fn send_word(&mut self, wall: Wall, to: NodeId, word: &[u8], out: &mut GossipOutputs) {
+        let is_sent = word.len() <= MAX_WORD && self.membership.is_member(to) && !self.dropped && !self.leaving;
+        if !is_sent {
+            return;
+        }
+        let mut packet = self.packet_head(wall, to, WORD, word.len());
+        packet.extend_from_slice(word);
+        out.cost += 3;
+        out.push(GossipOutput::Packet { to, bytes: packet });
+    }
+
+    /// What every packet begins with, and room for more.
+    fn packet_head(&self, wall: Wall, to: NodeId, flags: u8, more: usize) -> Vec<u8> {
+        let version = self.speaks_with(to);
+        let mut packet = Vec::with_capacity(FIXED + REHEARSED + more);
+        packet.extend_from_slice(&[u8::try_from(version.0).unwrap_or(u8::MAX), flags]);
+        packet.extend_from_slice(&self.state.sync_root().to_be_bytes());
+        packet.extend_from_slice(&wall.0.to_be_bytes()[2..]);
+        if version >= WireVersion::NEXT {
+            packet.extend_from_slice(&[0; REHEARSED]);
+        }
+        packet
+    }
+
     /// Sends membership's packets.
     pub(super) fn post(&mut self, wall: Wall, out: &mut GossipOutputs) {
         if self.membership.outbox.sends.is_empty() {
             return;
         }
-        let root = self.state.sync_root().to_be_bytes();
-        let wall = wall.0.to_be_bytes();
         let sends = core::mem::take(&mut self.membership.outbox.sends);
         for send in &sends {
             let Some(swim) = self.membership.outbox.bytes.get(send.range.clone()) else { continue };
-            let mut packet = Vec::with_capacity(FIXED + REHEARSED + 4 + swim.len());
             let leaving = if self.leaving { LEAVING } else { 0 };
             let suspect = if send.suspect.is_some() { SUSPECT } else { 0 };
-            let version = self.speaks_with(send.to);
-            packet.extend_from_slice(&[u8::try_from(version.0).unwrap_or(u8::MAX), leaving | suspect]);
-            packet.extend_from_slice(&root);
-            packet.extend_from_slice(&wall[2..]);
-            if version >= WireVersion::NEXT {
-                packet.extend_from_slice(&[0; REHEARSED]);
-            }
+            let mut packet = self.packet_head(wall, send.to, leaving | suspect, swim.len() + 4);
             let fixed = packet.len();
             let room = MAX_PACKET.saturating_sub(packet.len() + 4 + swim.len());
             if !self.riders.is_empty() && !self.links.has(send.to) {

@@ -27,6 +27,8 @@ const HEARD_ROUND: u32 = 6;
 /// Dials at once for writers, and the pause before the next ones.
 const SOUGHT_AT_ONCE: usize = 32;
 const SOUGHT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a link to somebody who held nothing is kept by one who looks for a full copy.
+const EMPTY_PATIENCE: Duration = Duration::from_secs(1);
 /// A walk or copy of which nothing was heard for so long is given up.
 const GIVE_UP: Duration = Duration::from_secs(15);
 
@@ -199,7 +201,7 @@ impl Gossip {
                 match full {
                     Some(link) => self.request_copy(link),
                     None if patience <= self.now => return self.caught_up(None, out),
-                    None => {}
+                    None => self.look_elsewhere(out),
                 }
             }
             Catching::Sync if patience <= self.now => return self.caught_up(None, out),
@@ -213,6 +215,17 @@ impl Gossip {
             }
         }
         self.remind(self.now + CATCH_UP_PAUSE);
+    }
+
+    /// Gives up a link to a peer that held nothing itself when it greeted, in favour of one that is dialled anew: in a flock that
+    /// starts as a whole all our neighbours can have been as empty as we were, and would never be asked again.
+    fn look_elsewhere(&mut self, out: &mut GossipOutputs) {
+        let was_empty = |link: &Link| link.empty && link.up + EMPTY_PATIENCE <= self.now;
+        let stale = self.links.greeted().find(|(_, link)| was_empty(link)).map(|(id, _)| id);
+        if let Some(id) = stale {
+            self.links.hang_up(id, "it held nothing when it greeted", out);
+            self.trim_tree();
+        }
     }
 
     /// Starts a sync if roots have differed for long enough.

@@ -118,7 +118,7 @@ impl Gossip {
         self.now = now.max(self.now);
         self.admissible(&writes)?;
         self.in_pace(&writes, out)?;
-        let writes = rehearsal::rewritten(self.config.wire, writes);
+        let writes = rehearsal::rewritten(self.config.wire, &self.state, writes);
         let (hlc, records) = self.state.stage_desired(wall, asker, &writes);
         Ok((hlc, self.persist_own(records, Some(hlc), out)))
     }
@@ -167,7 +167,7 @@ impl Gossip {
         out: &mut GossipOutputs,
     ) -> PersistSeq {
         self.now = now.max(self.now);
-        let records = rehearsal::rewritten(self.config.wire, records);
+        let records = rehearsal::rewritten(self.config.wire, &self.state, records);
         let stage = |(id, payload): (RecordId, Option<Vec<u8>>)| self.state.stage_actual(wall, id, payload.as_deref());
         let records = records.into_iter().map(stage).collect();
         self.persist_own(records, None, out)
@@ -183,7 +183,7 @@ impl Gossip {
         out: &mut GossipOutputs,
     ) -> (Hlc, PersistSeq) {
         self.now = now.max(self.now);
-        let written = rehearsal::rewritten(self.config.wire, Vec::from([(id.clone(), Some(payload))]));
+        let written = rehearsal::rewritten(self.config.wire, &self.state, Vec::from([(id.clone(), Some(payload))]));
         let payload = written.into_iter().find_map(|(_, payload)| payload).unwrap_or_default();
         let record = self.state.stage_fact(wall, id, &payload);
         let hlc = record.hlc();

@@ -136,13 +136,13 @@ pub struct PublishedPort {
 impl PublishedPort {
     /// A port of a specification, at the number that its node chose.
     #[must_use]
-    pub fn new(spec: &PortSpec, outer: u16) -> Self {
+    pub fn new(spec: &PortSpec, outer: u16, is_local: bool) -> Self {
         Self {
             name: spec.name.clone(),
             protocol: spec.protocol,
             inner: spec.target.unwrap_or(outer),
             outer,
-            reach: Reach::Flock,
+            reach: if is_local { Reach::Node } else { Reach::Flock },
         }
     }
 }
@@ -231,6 +231,8 @@ pub enum RefusalReason {
     PortTaken(u16),
     /// No such driver here.
     NoDriver,
+    /// Something more important has its room.
+    Preempted(ReplicaKey),
 }
 
 impl fmt::Display for RefusalReason {
@@ -242,6 +244,7 @@ impl fmt::Display for RefusalReason {
             Self::NoRoom => f.write_str("does not fit next to what runs there"),
             Self::PortTaken(port) => write!(f, "port {port} is taken there"),
             Self::NoDriver => f.write_str("no such driver there"),
+            Self::Preempted(by) => write!(f, "pre-empted by {by}"),
         }
     }
 }

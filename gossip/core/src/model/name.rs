@@ -175,7 +175,7 @@ pub enum Slot {
     Number(u32),
     /// A global service's slot, named by its node.
     Node(NodeId),
-    /// A job's completion: the run's start (HLC) and its number.
+    /// A slot of a run of a cron service: when the run was due (seconds since 1970), and the slot's number, from 1.
     Run(u64, u32),
 }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeviceRequest, Further, ServiceKey, ServiceName, StackName};
+use super::{Demand, DeviceRequest, Further, ServiceKey, ServiceName, StackName, Tail, Toleration};
 
 /// What the best of the candidates is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -80,4 +80,17 @@ pub struct Placing {
     pub affinities: Vec<Affinity>,
     /// Limits of unevenness.
     pub skews: Vec<Skew>,
+    /// What it puts up with.
+    #[serde(default)]
+    pub tolerance: Tail<Tolerance>,
+}
+
+/// What a replica puts up with.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Tolerance {
+    /// Taints that do not keep it off.
+    pub taints: Vec<Toleration>,
+    /// What it asks of resources and ports besides.
+    #[serde(default)]
+    pub demand: Tail<Demand>,
 }

@@ -7,13 +7,22 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Placing, Resources, ServiceName, Tail};
+use super::{Attached, Cron, Demand, Job, Placing, Resources, ServiceName, Tail};
 use crate::hlc::Hlc;
 use crate::time::Duration;
 
 /// A revision: the hash of a specification's canonical bytes. Scaling makes no new revision.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RevisionId(pub u64);
+
+impl RevisionId {
+    /// Parses 16 hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_whole = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        is_whole.then(|| u64::from_str_radix(text, 16).ok().map(Self)).flatten()
+    }
+}
 
 impl fmt::Display for RevisionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,6 +52,13 @@ pub enum Mode {
     Replicated(u32),
     /// One on each node that its constraints allow.
     Global,
+    /// Work to be done: numbered slots, each of which is run until it is finished.
+    Job(Job),
+    /// Work to be done once on each node that its constraints allow.
+    GlobalJob(Job),
+    /// Work to be done again and again by the calendar. A version that does not know this cannot read the specification, and
+    /// runs nothing of it.
+    Cron(Cron),
 }
 
 /// What one replica is. Everything here is part of the revision.
@@ -139,6 +155,14 @@ pub struct PortSpec {
     pub protocol: Protocol,
 }
 
+impl ServiceSpec {
+    /// What it says of resources and ports beyond the first format.
+    #[must_use]
+    pub fn demand(&self) -> &Demand {
+        &self.placing.tolerance.demand
+    }
+}
+
 impl PortSpec {
     /// The variable that tells a workload its port of this name: `PORT_` and the name, with `_` for what a shell would
     /// not accept.
@@ -224,6 +248,9 @@ pub enum Prefer {
     New,
     /// Like `Ready`, then the lower order.
     Old,
+    /// The higher order regardless, and none runs without grants of more than half of the voters
+    /// ([`VoterList`](super::VoterList)). A version that does not know this cannot read the specification, and runs nothing of it.
+    Majority,
 }
 
 /// One line of `deploy.placement.constraints`.
@@ -298,4 +325,7 @@ pub struct StackManifest {
     pub deployed: Hlc,
     /// Each service and the stamp of the batch that wrote its record.
     pub services: BTreeMap<ServiceName, Hlc>,
+    /// What else belongs to it.
+    #[serde(default)]
+    pub attached: Tail<Attached>,
 }

@@ -34,7 +34,7 @@ fn marker(record: &Record) -> Marker {
 fn order(record: &Record) -> (Generation, u64, &[u8]) {
     let sequence = match record.stamp() {
         Stamp::Sequence { sequence, .. } => *sequence,
-        Stamp::Context { .. } | Stamp::Fact { .. } => 0,
+        Stamp::Context(_) | Stamp::Fact { .. } => 0,
     };
     let generation = if planted(Bug::OlderBootWins) { Generation::default() } else { generation(record) };
     (generation, sequence, record.bytes())
@@ -44,7 +44,7 @@ fn order(record: &Record) -> (Generation, u64, &[u8]) {
 pub(super) fn generation(record: &Record) -> Generation {
     match record.stamp() {
         Stamp::Sequence { generation, .. } => *generation,
-        Stamp::Context { .. } | Stamp::Fact { .. } => Generation::default(),
+        Stamp::Context(_) | Stamp::Fact { .. } => Generation::default(),
     }
 }
 

@@ -18,13 +18,13 @@ use crate::hlc::Hlc;
 use crate::id::Actor;
 use crate::limits::MAX_SIBLINGS;
 use crate::model::Asker;
-use crate::wire::{Record, Stamp};
+use crate::wire::{Context, Record, Stamp};
 
 /// What a record's author had seen of its register, the record included, in order of actor; and below which hour it had seen
 /// everything.
 fn seen(record: &Record) -> (&[(Actor, u64)], u64) {
     match record.stamp() {
-        Stamp::Context { seen, below, .. } => (seen, *below),
+        Stamp::Context(context) => (&context.seen, context.below),
         Stamp::Sequence { .. } | Stamp::Fact { .. } => (&[], 0),
     }
 }
@@ -105,5 +105,5 @@ pub(super) fn stamp<'a>(
     clock.apply(Dot::new(author, hlc.0));
     let counts = |(actor, counter): &(Actor, u64)| *actor == author || Hlc(*counter).hour() >= below;
     let seen = clock.dots.into_iter().filter(counts).collect();
-    Stamp::Context { author, asker, seen, below }
+    Context { author, asker, seen, below }.into()
 }

@@ -28,7 +28,6 @@ pub mod trie;
 pub mod walk;
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::fmt;
@@ -42,7 +41,7 @@ pub use trie::Trie;
 use crate::hlc::{Clock, Hlc};
 use crate::id::{Actor, Generation, NodeId};
 use crate::paged::Paged;
-use crate::wire::{Class, Kind, Record, RecordId};
+use crate::wire::{Class, Key, Kind, Record, RecordId};
 
 /// The canonical order of records: by register, then by (HLC, author, bytes).
 fn canonical(a: &Record, b: &Record) -> Ordering {
@@ -259,7 +258,7 @@ impl State {
         let mut ids = Vec::new();
         let mut next = Some(Kind(0));
         while let Some(kind) = next {
-            let start = RecordId { class: Class::OneWriter, kind, key: Arc::from(node.0) };
+            let start = RecordId { class: Class::OneWriter, kind, key: Key::from(&node.0[..]) };
             let own = |r: &&Record| r.id().kind == kind && r.id().writer() == Some(node);
             ids.extend(self.starting_at(&start).take_while(own).map(|r| r.id().clone()));
             let after = RecordId::new(Class::OneWriter, Kind(kind.0.saturating_add(1)), &[]);

@@ -1,6 +1,7 @@
 mod collect;
 mod removed;
 
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
@@ -16,7 +17,7 @@ use crate::id::Generation;
 use crate::limits::MAX_SIBLINGS;
 use crate::model::{AllocId, Asker, NodeHeader, NodeName, Platform, Resources};
 use crate::time::{Instant, Wall};
-use crate::wire::{Stamp, codec};
+use crate::wire::{Context, Stamp, codec};
 
 const HOUR: u64 = 3_600_000;
 const NOW: Wall = Wall(1_000 * HOUR);
@@ -402,7 +403,7 @@ fn too_many_siblings_are_cut_the_same_way_everywhere() {
 fn a_faulty_writer_cannot_part_two_nodes() {
     let forge = |text: &[u8]| {
         let stamp =
-            Stamp::Context { author: actor(1, 1), asker: Asker::default(), seen: vec![(actor(1, 1), 7)], below: 0 };
+            Context { author: actor(1, 1), asker: Asker::default(), seen: vec![(actor(1, 1), 7)], below: 0 }.into();
         let seq = Stamp::Sequence { generation: Generation(1), sequence: 7 };
         [
             Record::write(key(1), stamp, Hlc(7), Some(text)),

@@ -4,11 +4,20 @@
 //! version appended to a known one (`version`); a message of an unknown version is dropped and counted. Nothing here may panic on foreign bytes.
 
 pub mod codec;
+mod job;
+mod key;
+mod majority;
 pub(crate) mod message;
 mod record;
 pub mod rehearsal;
+mod rollout;
+mod stamp;
 mod version;
+mod wave;
 
+pub use key::Key;
 pub use message::frame_class;
-pub use record::{Class, Kind, Record, RecordError, RecordId, Stamp};
+pub use record::{Class, Kind, Record, RecordError, RecordId};
+pub use rollout::specification;
+pub use stamp::{Context, Stamp};
 pub use version::{Declared, Grasp, WireVersion};

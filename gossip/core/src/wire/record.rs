@@ -13,15 +13,19 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::codec;
+use super::key::Key;
+use super::stamp::{Context, Stamp};
 use crate::canary::{Bug, planted};
 use crate::hash::hash64;
 use crate::hlc::Hlc;
-use crate::id::{Actor, Generation, NodeId};
+use crate::id::{Actor, NodeId};
 use crate::limits::{MAX_KEY, MAX_RECORD};
-use crate::model::{AllocId, Allocation, Asker, NodeHeader, ReplicaKey, ServiceKey, StackName, TokenId};
+use crate::model::{AllocId, Allocation, NodeHeader, ReplicaKey, ServiceKey, StackName, TokenId};
 
 /// The envelope that this build writes.
 pub(super) const ENVELOPE: u8 = 1;
+/// What its version takes at the beginning of a record.
+const VERSION_BYTES: usize = 1;
 
 /// Keys up to this length are hashed without an allocation: all that this build writes.
 const SHORT_KEY: usize = 192;
@@ -48,6 +52,8 @@ impl Kind {
     pub const SERVICE: Self = Self(2);
     /// A join token ([`Token`](crate::model::Token)).
     pub const TOKEN: Self = Self(3);
+    /// Orders of a node ([`NodeOrders`](crate::model::NodeOrders)), key [`RecordId::node_orders`].
+    pub const NODE_ORDERS: Self = Self(6);
     /// A node's header ([`NodeHeader`]).
     pub const HEADER: Self = Self(32);
     /// An allocation ([`Allocation`]).
@@ -76,14 +82,14 @@ pub struct RecordId {
     /// What it is about.
     pub kind: Kind,
     /// Which one.
-    pub key: Arc<[u8]>,
+    pub key: Key,
 }
 
 impl RecordId {
     /// A register of any kind.
     #[must_use]
     pub fn new(class: Class, kind: Kind, key: &[u8]) -> Self {
-        Self { class, kind, key: Arc::from(key) }
+        Self { class, kind, key: Key::from(key) }
     }
 
     /// A stack's manifest.
@@ -102,6 +108,19 @@ impl RecordId {
     #[must_use]
     pub fn token(id: TokenId) -> Self {
         Self::new(Class::ManyWriters, Kind::TOKEN, &id.0.to_be_bytes())
+    }
+
+    /// What operators order of a node.
+    #[must_use]
+    pub fn node_orders(node: NodeId) -> Self {
+        Self::new(Class::ManyWriters, Kind::NODE_ORDERS, &node.0)
+    }
+
+    /// The node that orders are about.
+    #[must_use]
+    pub fn ordered_node(&self) -> Option<NodeId> {
+        let is_orders = (self.class, self.kind) == (Class::ManyWriters, Kind::NODE_ORDERS) && self.key.len() == 16;
+        self.key.first_chunk::<16>().filter(|_| is_orders).map(|id| NodeId(*id))
     }
 
     /// A node's header.
@@ -170,10 +189,16 @@ impl RecordId {
     /// Where the register lies in the trie.
     #[must_use]
     pub fn hash(&self) -> u64 {
+        self.place().0
+    }
+
+    /// That, and in how many bytes the id is written.
+    fn place(&self) -> (u64, usize) {
+        let of = |written: &[u8]| (hash64(written), written.len());
         if self.key.len() <= SHORT_KEY {
-            hash64(codec::encode_small(self, &mut [0; SHORT_KEY + 16]))
+            of(codec::encode_small(self, &mut [0; SHORT_KEY + 16]))
         } else {
-            hash64(&codec::encode(self))
+            of(&codec::encode(self))
         }
     }
 }
@@ -186,34 +211,6 @@ impl fmt::Debug for RecordId {
             _ => f.write_str(&crate::id::hex(&self.key)),
         }
     }
-}
-
-/// What orders the records of one register, by class.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub enum Stamp {
-    /// Many writers: the author's dot and everything that it had seen of this register (the dot included).
-    Context {
-        /// Who wrote.
-        author: Actor,
-        /// Who asked it to; orders nothing.
-        asker: Asker,
-        /// Sorted; the counter of each actor is an HLC.
-        seen: Vec<(Actor, u64)>,
-        /// Everything stamped in hours below this one was seen as well: they had settled.
-        below: u64,
-    },
-    /// One writer: the boot and the position in it.
-    Sequence {
-        /// The writer's boot.
-        generation: Generation,
-        /// Grows by one with each record of that boot.
-        sequence: u64,
-    },
-    /// Grow-only: who stated the fact.
-    Fact {
-        /// By whom.
-        author: Actor,
-    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -257,7 +254,8 @@ struct Parsed {
     id: RecordId,
     stamp: Stamp,
     hlc: Hlc,
-    payload: Option<Arc<[u8]>>,
+    /// Where the payload begins: it is the last of the bytes. None in a tombstone.
+    payload_at: Option<u32>,
     hash: u64,
     position: u64,
     meaning: OnceBox<Meaning>,
@@ -292,8 +290,18 @@ impl Parsed {
     /// Both hashes are computed once here: every merge, walk and lookup asks for them.
     fn new(bytes: Arc<[u8]>, envelope: Envelope) -> Self {
         let Envelope { id, stamp, hlc, payload, .. } = envelope;
-        let (hash, position) = (hash64(&bytes), id.hash());
-        Self { bytes, id, stamp, hlc, payload, hash, position, meaning: OnceBox::new() }
+        let (position, written) = id.place();
+        let hash = hash64(&bytes);
+        // The id stands behind the version, its key at its end.
+        let key_at = VERSION_BYTES + written - id.key.len();
+        let id = RecordId { key: id.key.within(&bytes, key_at), ..id };
+        // A copy of it would cost each record as much again.
+        let payload_at = payload.map(|payload| u32::try_from(bytes.len() - payload.len()).unwrap_or(u32::MAX));
+        Self { bytes, id, stamp, hlc, payload_at, hash, position, meaning: OnceBox::new() }
+    }
+
+    fn payload(&self) -> Option<&[u8]> {
+        self.bytes.get(usize::try_from(self.payload_at?).ok()?..)
     }
 }
 
@@ -321,7 +329,8 @@ impl Record {
             return Err(RecordError::Unreadable);
         }
         let fits = match (&id.class, stamp) {
-            (Class::ManyWriters, Stamp::Context { author, seen, .. }) => {
+            (Class::ManyWriters, Stamp::Context(context)) => {
+                let Context { author, seen, .. } = &**context;
                 seen.iter().any(|(actor, counter)| actor == author && *counter == hlc.0)
                     && seen.is_sorted_by(|a, b| a.0 < b.0)
             }
@@ -362,7 +371,7 @@ impl Record {
     /// Its value; none for a tombstone.
     #[must_use]
     pub fn payload(&self) -> Option<&[u8]> {
-        self.0.payload.as_deref()
+        self.0.payload()
     }
 
     /// What its value means, as far as this build knows its fields: a later version may have appended more. None for a
@@ -373,8 +382,8 @@ impl Record {
     }
 
     fn meaning(&self) -> &Meaning {
-        let Parsed { meaning, id, payload, .. } = &*self.0;
-        meaning.get_or_init(|| Box::new(Meaning::of(id.kind, payload.as_deref())))
+        let Parsed { meaning, id, .. } = &*self.0;
+        meaning.get_or_init(|| Box::new(Meaning::of(id.kind, self.payload())))
     }
 
     /// The header that it carries; none if it is no header, gone, or not readable by this build. Decoded once, however
@@ -400,7 +409,8 @@ impl Record {
     #[must_use]
     pub fn author(&self) -> Option<Actor> {
         match &self.0.stamp {
-            Stamp::Context { author, .. } | Stamp::Fact { author } => Some(*author),
+            Stamp::Context(context) => Some(context.author),
+            Stamp::Fact { author } => Some(*author),
             Stamp::Sequence { generation, .. } => {
                 self.0.id.writer().map(|node| Actor { node, generation: *generation })
             }
@@ -411,7 +421,7 @@ impl Record {
     #[must_use]
     pub fn asker(&self) -> &str {
         match &self.0.stamp {
-            Stamp::Context { asker, .. } => asker.as_str(),
+            Stamp::Context(context) => context.asker.as_str(),
             Stamp::Sequence { .. } | Stamp::Fact { .. } => "",
         }
     }
@@ -432,7 +442,7 @@ impl Record {
     #[must_use]
     pub fn slot(&self) -> Vec<u8> {
         match &self.0.stamp {
-            Stamp::Context { author, .. } => codec::encode(&(&self.0.id, author, self.0.hlc)),
+            Stamp::Context(context) => codec::encode(&(&self.0.id, context.author, self.0.hlc)),
             Stamp::Sequence { .. } | Stamp::Fact { .. } => codec::encode(&self.0.id),
         }
     }
@@ -449,13 +459,27 @@ impl Eq for Record {}
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}@{:?}", self.0.id, self.0.hlc)?;
-        if self.0.payload.is_none() { f.write_str("(gone)") } else { Ok(()) }
+        if self.0.payload_at.is_none() { f.write_str("(gone)") } else { Ok(()) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Generation;
+
+    /// Else each record costs its key once more.
+    #[test]
+    fn a_records_key_lies_in_its_bytes() {
+        let long = [7; SHORT_KEY + 50];
+        for key in [&b"shop/web"[..], &long] {
+            let id = RecordId::new(Class::GrowOnly, Kind(700), key);
+            let stamp = Stamp::Fact { author: Actor { node: NodeId([7; 16]), generation: Generation(3) } };
+            let record = Record::write(id, stamp, Hlc(5), Some(b"x"));
+            let bytes = record.bytes().as_ptr_range();
+            assert!(bytes.contains(&record.id().key.as_ptr()));
+        }
+    }
 
     #[test]
     fn a_record_reads_back_as_written() {

@@ -7,9 +7,10 @@
 use alloc::vec::Vec;
 
 use super::version::{WireVersion, appended};
-use super::{Class, Kind, RecordId, codec};
+use super::{Class, Kind, RecordId, codec, specification};
 use crate::id::NodeId;
 use crate::model::StackName;
+use crate::state::State;
 
 /// The field that it appends to values.
 pub(crate) const FIELD: &[u8] = &[1, 42];
@@ -47,19 +48,35 @@ pub fn read(payload: &[u8]) -> Option<u64> {
     codec::decode::<(alloc::string::String, u64)>(payload).ok().filter(|(word, _)| word == "rehearsal").map(|(_, n)| n)
 }
 
-/// A batch as this version writes it.
+/// True if a service is only scaled: that takes over the specification that is held byte by byte, in every version.
+fn scales(kind: Kind, payload: &[u8], held: Option<&[u8]>) -> bool {
+    let held = held.filter(|_| kind == Kind::SERVICE).and_then(specification);
+    held.is_some() && held == specification(payload)
+}
+
+/// A value as this version writes it over the one that is held.
+#[must_use]
+pub fn as_written(version: WireVersion, kind: Kind, payload: &[u8], held: Option<&[u8]>) -> Vec<u8> {
+    let mut payload = payload.to_vec();
+    if version >= WireVersion::NEXT && grows(kind, &payload) && !scales(kind, &payload, held) {
+        payload.extend_from_slice(FIELD);
+    }
+    payload
+}
+
+/// A batch as this version writes it into this state.
 pub(crate) fn rewritten(
     version: WireVersion,
+    state: &State,
     mut batch: Vec<(RecordId, Option<Vec<u8>>)>,
 ) -> Vec<(RecordId, Option<Vec<u8>>)> {
     if version < WireVersion::NEXT {
         return batch;
     }
     for (id, payload) in &mut batch {
-        if let Some(payload) = payload
-            && grows(id.kind, payload)
-        {
-            payload.extend_from_slice(FIELD);
+        let held = state.value(id).and_then(|record| record.payload());
+        if let Some(payload) = payload {
+            *payload = as_written(version, id.kind, payload, held);
         }
     }
     let stacks = batch.iter().filter(|(id, _)| id.class == Class::ManyWriters && id.kind == Kind::STACK);
@@ -72,7 +89,9 @@ pub(crate) fn rewritten(
 /// True for a value of a kind that this build knows, unless it has the field already.
 fn grows(kind: Kind, payload: &[u8]) -> bool {
     match kind {
-        Kind::SERVICE | Kind::STACK | Kind::TOKEN => appended(kind, payload) == Some(&[]),
+        Kind::SERVICE | Kind::STAGED | Kind::STACK | Kind::TOKEN | Kind::NODE_ORDERS => {
+            appended(kind, payload) == Some(&[])
+        }
         Kind::HEADER | Kind::ALLOCATION | Kind::REFUSAL | Kind::ROSTER | Kind::REMOVAL => true,
         _ => false,
     }

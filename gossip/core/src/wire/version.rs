@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Class, Kind, Record, RecordId, codec, rehearsal};
 use crate::id::NodeId;
-use crate::model::{Service, StackManifest, Token};
+use crate::model::{Failure, NodeOrders, Rollout, Service, StackManifest, Token};
 
 /// A version of packets, frames and records. Each one can read all that were before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -60,14 +60,18 @@ pub(super) fn appended(kind: Kind, payload: &[u8]) -> Option<&[u8]> {
     fn rest<T: DeserializeOwned>(payload: &[u8]) -> Option<&[u8]> {
         codec::decode_known::<T>(payload).ok().map(|(_, rest)| rest)
     }
+    // A tail has looked at what follows, to see that it is none; the bytes of what was understood tell where that begins.
+    fn behind_tail<T: Serialize + DeserializeOwned>(payload: &[u8]) -> Option<&[u8]> {
+        let (known, _) = codec::decode_known::<T>(payload).ok()?;
+        payload.get(codec::encode(&known).len()..)
+    }
     match kind {
-        // Its tail has looked at what follows, to see that it is none; the bytes of what was understood tell where that begins.
-        Kind::SERVICE => {
-            let (service, _) = codec::decode_known::<Service>(payload).ok()?;
-            payload.get(codec::encode(&service).len()..)
-        }
-        Kind::STACK => rest::<StackManifest>(payload),
+        Kind::SERVICE | Kind::STAGED | Kind::REVISION => behind_tail::<Service>(payload),
+        Kind::STACK => behind_tail::<StackManifest>(payload),
+        Kind::ROLLOUT => rest::<Rollout>(payload),
+        Kind::FAILURE => rest::<Failure>(payload),
         Kind::TOKEN => rest::<Token>(payload),
+        Kind::NODE_ORDERS => rest::<NodeOrders>(payload),
         _ => None,
     }
 }

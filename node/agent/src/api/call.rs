@@ -7,8 +7,9 @@ use dunlin_core::face::{Problem, ProblemKind, Reply, Request};
 use dunlin_core::query::ask::Change;
 use dunlin_core::query::trust::{AdmittedRow, Rostered};
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{AllocId, Asker, Service, ServiceKey, ServiceName, StackName, TokenId};
+use dunlin_gossip::model::{AllocId, Asker, RevisionId, Service, ServiceKey, ServiceName, StackName, TokenId};
 use dunlin_gossip::wire::RecordId;
+use dunlin_names::Zone;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::doctor::Examined;
@@ -26,6 +27,8 @@ pub(crate) enum Listing {
     Status,
     Tokens,
     Conflicts,
+    Rollouts,
+    Flock,
     Metrics,
 }
 
@@ -83,12 +86,18 @@ pub(crate) enum Call {
     Names(Vec<NodeId>, oneshot::Sender<Vec<String>>),
     /// The service that is meant.
     Service(String, oneshot::Sender<Result<ServiceKey, Problem>>),
+    /// The revision of a service that is meant.
+    Revision(ServiceKey, String, oneshot::Sender<Result<RevisionId, Problem>>),
     /// The register in conflict that is meant.
     Conflict(String, oneshot::Sender<Result<RecordId, Problem>>),
     /// The allocation of a replica whose output is wanted.
     Locate(String, oneshot::Sender<Result<Located, Problem>>),
     /// The node that is meant.
     Node(String, oneshot::Sender<Result<MeantNode, Problem>>),
+    /// What stands at a DNS name and why, as JSON.
+    Resolve(String, oneshot::Sender<Vec<u8>>),
+    /// All names.
+    Zone(oneshot::Sender<Arc<Zone>>),
     /// Whether a member is not alive.
     Lost(oneshot::Sender<bool>),
     /// What goes wrong here.
@@ -148,6 +157,10 @@ impl Door {
         self.ask(|back| Call::Service(text, back)).await?
     }
 
+    pub(crate) async fn revision(&self, service: ServiceKey, text: String) -> Result<RevisionId, Problem> {
+        self.ask(|back| Call::Revision(service, text, back)).await?
+    }
+
     pub(crate) async fn conflict(&self, text: String) -> Result<RecordId, Problem> {
         self.ask(|back| Call::Conflict(text, back)).await?
     }
@@ -158,6 +171,14 @@ impl Door {
 
     pub(crate) async fn node(&self, text: String) -> Result<MeantNode, Problem> {
         self.ask(|back| Call::Node(text, back)).await?
+    }
+
+    pub(crate) async fn resolve(&self, name: String) -> Result<Vec<u8>, Problem> {
+        self.ask(|back| Call::Resolve(name, back)).await
+    }
+
+    pub(crate) async fn zone(&self) -> Result<Arc<Zone>, Problem> {
+        self.ask(Call::Zone).await
     }
 
     pub(crate) async fn examine(&self) -> Result<Examined, Problem> {

@@ -4,7 +4,9 @@
 //! decides: writes go to the core, reads are its view, and output of other nodes' workloads is relayed.
 
 pub(crate) mod call;
+mod orders;
 mod routes;
+mod single;
 mod table;
 mod trust;
 pub mod types;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dunlin_core::face::{Problem, ProblemKind, Reply, Request, Written};
+use dunlin_core::face::{Problem, ProblemKind, Reply, Request, RolloutOrder, Written};
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::model::{Asker, StackName, Token, TokenId};
 use dunlin_net::JoinToken;
@@ -22,14 +22,17 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::Context;
 use super::call::{Listing, Question};
+use super::orders;
+use super::single;
 use super::table::{self, Route};
 use super::trust;
 use super::types::{
-    CheckRow, DeployBody, ErrorBody, NewToken, PlanBody, RemoveBody, ResolveBody, ScaleBody, TokenBody, WhatIfBody,
-    WrittenBody, status_of,
+    CheckRow, DeployBody, ErrorBody, NewToken, PlanBody, RemoveBody, ResolveBody, RolloutBody, RolloutWord, ScaleBody,
+    TokenBody, WhatIfBody, WrittenBody, status_of,
 };
 use crate::clock;
 use crate::doctor::{self, Examined};
+use crate::names::RESOLV_CONF;
 use crate::relay::{self, Part};
 
 /// Largest body of a request.
@@ -42,9 +45,6 @@ const CATCH_UP: Duration = Duration::from_secs(10);
 const MAX_WAIT: Duration = Duration::from_secs(3_600);
 /// A followed stream says that it lives after this silence.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-
-/// Whom this host asks for names.
-const RESOLVER: &str = "/etc/resolv.conf";
 
 pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -71,6 +71,8 @@ where
         match route {
             Route::List(listing) => list(&context, listing).await,
             Route::Doctor => json(StatusCode::OK, &doctor(&context).await?),
+            Route::ResolveName => resolve_name(&context, &query).await,
+            Route::Zone => zone(&context).await,
             Route::OpenApi => json(StatusCode::OK, &table::openapi()),
             Route::Events => events(&context, query.flag("follow")?).await,
             Route::Logs => logs(&context, &query).await,
@@ -78,9 +80,13 @@ where
             Route::Plan => plan(&context, &collect(body).await?).await,
             Route::WhatIf => what_if(&context, &collect(body).await?).await,
             Route::Deploy => deploy(&context, &by, &collect(body).await?).await,
+            Route::Add => single::add(&context, &by, parse(&collect(body).await?)?).await,
+            Route::Drop => single::drop(&context, &by, parse(&collect(body).await?)?).await,
             Route::Scale => scale(&context, &by, &collect(body).await?).await,
+            Route::Rollout => rollout(&context, &by, &collect(body).await?).await,
             Route::Remove => remove(&context, &by, &collect(body).await?).await,
             Route::Resolve => resolve(&context, &by, &collect(body).await?).await,
+            Route::OrderNode => orders::order(&context, &by, parse(&collect(body).await?)?).await,
             Route::RemoveNode => trust::remove_node(&context, &by, parse(&collect(body).await?)?).await,
             Route::RotateAuthority => trust::rotate(&context, &by).await,
             Route::NewToken => new_token(&context, &by, parse(&collect(body).await?)?).await,
@@ -101,7 +107,7 @@ async fn list(context: &Arc<Context>, listing: Listing) -> Result<Answer, Proble
 async fn doctor(context: &Arc<Context>) -> Result<Vec<CheckRow>, Problem> {
     let Examined { mut checks, dns, zone } = context.door.examine().await?;
     checks.push(doctor::dns(&dns, &zone).await);
-    let text = tokio::fs::read_to_string(RESOLVER).await.unwrap_or_default();
+    let text = tokio::fs::read_to_string(RESOLV_CONF).await.unwrap_or_default();
     checks.push(doctor::resolver(&dns, &text));
     Ok(checks)
 }
@@ -111,6 +117,19 @@ async fn explain(context: &Arc<Context>, query: &Query) -> Result<Answer, Proble
         .text("replica")
         .ok_or_else(|| problem(ProblemKind::BadRequest, "say which replica: explain?replica=shop/web.1".into()))?;
     asked(context, Question::Explain(replica.to_owned())).await
+}
+
+async fn resolve_name(context: &Arc<Context>, query: &Query) -> Result<Answer, Problem> {
+    let name = query
+        .text("name")
+        .ok_or_else(|| problem(ProblemKind::BadRequest, "say which name: dns?name=web.shop".into()))?;
+    Ok(document(StatusCode::OK, context.door.resolve(name.to_owned()).await?.into()))
+}
+
+async fn zone(context: &Arc<Context>) -> Result<Answer, Problem> {
+    let zone = context.door.zone().await?;
+    let lines: String = zone.export().iter().map(|record| format!("{record}\n")).collect();
+    Ok(streaming("text/dns", UnsyncBoxBody::new(Full::new(Bytes::from(lines)))))
 }
 
 async fn plan(context: &Arc<Context>, body: &[u8]) -> Result<Answer, Problem> {
@@ -128,8 +147,9 @@ async fn asked(context: &Arc<Context>, question: Question) -> Result<Answer, Pro
 }
 
 async fn deploy(context: &Arc<Context>, by: &Asker, body: &[u8]) -> Result<Answer, Problem> {
-    let DeployBody { stack, services, ack, timeout_ms } = parse(body)?;
-    let request = Request::Deploy { stack: stack_name(&stack)?, services, ack, timeout: within(timeout_ms) };
+    let DeployBody { stack, services, policies, waves, ack, timeout_ms } = parse(body)?;
+    let timeout = within(timeout_ms);
+    let request = Request::Deploy { stack: stack_name(&stack)?, services, policies, waves, ack, timeout };
     written(context, by, request).await
 }
 
@@ -137,6 +157,21 @@ async fn scale(context: &Arc<Context>, by: &Asker, body: &[u8]) -> Result<Answer
     let ScaleBody { service, replicas, ack, timeout_ms } = parse(body)?;
     let service = context.door.service(service).await?;
     written(context, by, Request::Scale { service, replicas, ack, timeout: within(timeout_ms) }).await
+}
+
+async fn rollout(context: &Arc<Context>, by: &Asker, body: &[u8]) -> Result<Answer, Problem> {
+    let RolloutBody { service, order, ack, timeout_ms } = parse(body)?;
+    let service = context.door.service(service).await?;
+    let order = match order {
+        RolloutWord::Pause => RolloutOrder::Pause,
+        RolloutWord::Resume => RolloutOrder::Resume,
+        RolloutWord::Promote => RolloutOrder::Promote,
+        RolloutWord::Undo { to: None } => RolloutOrder::Undo { to: None },
+        RolloutWord::Undo { to: Some(text) } => {
+            RolloutOrder::Undo { to: Some(context.door.revision(service.clone(), text).await?) }
+        }
+    };
+    written(context, by, Request::Rollout { service, order, ack, timeout: within(timeout_ms) }).await
 }
 
 async fn remove(context: &Arc<Context>, by: &Asker, body: &[u8]) -> Result<Answer, Problem> {
@@ -160,7 +195,7 @@ async fn remove_token(context: &Arc<Context>, by: &Asker, id: &str) -> Result<An
     written(context, by, Request::RemoveToken(TokenId(id))).await
 }
 
-async fn written(context: &Arc<Context>, by: &Asker, request: Request) -> Result<Answer, Problem> {
+pub(super) async fn written(context: &Arc<Context>, by: &Asker, request: Request) -> Result<Answer, Problem> {
     json(StatusCode::OK, &keep(context, by, request).await?)
 }
 
@@ -298,7 +333,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|e| problem(ProblemKind::BadRequest, format!("the request's body: {e}")))
 }
 
-fn stack_name(text: &str) -> Result<StackName, Problem> {
+pub(super) fn stack_name(text: &str) -> Result<StackName, Problem> {
     StackName::new(text).map_err(|e| problem(ProblemKind::BadRequest, format!("the stack's name '{text}': {e}")))
 }
 

@@ -11,6 +11,8 @@ use super::call::Listing;
 pub(super) enum Route {
     List(Listing),
     Doctor,
+    ResolveName,
+    Zone,
     Events,
     Logs,
     OpenApi,
@@ -18,9 +20,13 @@ pub(super) enum Route {
     Plan,
     WhatIf,
     Deploy,
+    Add,
+    Drop,
     Scale,
+    Rollout,
     Remove,
     Resolve,
+    OrderNode,
     RemoveNode,
     RotateAuthority,
     NewToken,
@@ -40,17 +46,25 @@ const ROUTES: &[(Method, &str, Route)] = &[
     (Method::GET, "/v1/conflicts", Route::List(Listing::Conflicts)),
     (Method::POST, "/v1/conflicts", Route::Resolve),
     (Method::POST, "/v1/deploy", Route::Deploy),
+    (Method::GET, "/v1/dns", Route::ResolveName),
+    (Method::GET, "/v1/dns/zone", Route::Zone),
     (Method::GET, "/v1/doctor", Route::Doctor),
     (Method::GET, "/v1/events", Route::Events),
     (Method::GET, "/v1/explain", Route::Explain),
+    (Method::GET, "/v1/flock", Route::List(Listing::Flock)),
     (Method::GET, "/v1/logs", Route::Logs),
     (Method::GET, "/v1/nodes", Route::List(Listing::Nodes)),
+    (Method::POST, "/v1/nodes/order", Route::OrderNode),
     (Method::POST, "/v1/nodes/remove", Route::RemoveNode),
     (Method::GET, "/v1/openapi.json", Route::OpenApi),
     (Method::POST, "/v1/plan", Route::Plan),
     (Method::POST, "/v1/remove", Route::Remove),
+    (Method::GET, "/v1/rollouts", Route::List(Listing::Rollouts)),
+    (Method::POST, "/v1/rollouts", Route::Rollout),
     (Method::POST, "/v1/scale", Route::Scale),
     (Method::GET, "/v1/services", Route::List(Listing::Services)),
+    (Method::POST, "/v1/services", Route::Add),
+    (Method::POST, "/v1/services/remove", Route::Drop),
     (Method::GET, "/v1/stacks", Route::List(Listing::Stacks)),
     (Method::GET, "/v1/status", Route::List(Listing::Status)),
     (Method::GET, "/v1/tokens", Route::List(Listing::Tokens)),
@@ -82,8 +96,14 @@ impl Route {
             Self::List(Listing::Status) => "How the node that answers sees itself and the flock",
             Self::List(Listing::Tokens) => "Join tokens, without their secrets",
             Self::List(Listing::Conflicts) => "Concurrent writes that differ",
+            Self::List(Listing::Rollouts) => "How far services are on the way to their revisions, and which are kept",
+            Self::List(Listing::Flock) => {
+                "Nodes and services as a simulator takes them, without programs and environments"
+            }
             Self::List(Listing::Metrics) => "Figures for Prometheus, as text",
             Self::Doctor => "What goes wrong here, with verdicts and remedies",
+            Self::ResolveName => "What stands at a DNS name, and which allocations are left out of it and why",
+            Self::Zone => "All names as a zone file",
             Self::Events => "What happened, as the node saw it; with follow=true as server-sent events",
             Self::Logs => "Output of a replica, wherever it runs",
             Self::OpenApi => "This document",
@@ -91,9 +111,13 @@ impl Route {
             Self::Plan => "What a deploy would do; nothing changes",
             Self::WhatIf => "What would move if nodes went, came or were labelled otherwise; nothing changes",
             Self::Deploy => "Run a stack; services that it had and the body does not name are removed",
+            Self::Add => "Run one service beside what its stack has already",
+            Self::Drop => "Stop one service of a stack and forget it",
             Self::Scale => "Change how many replicas a service has",
+            Self::Rollout => "Pause, resume, promote or undo a rollout",
             Self::Remove => "Stop a stack and forget it",
             Self::Resolve => "Settle a conflict: one version stays",
+            Self::OrderNode => "Drain or cordon a node, give it labels or taints, or take that back",
             Self::RemoveNode => "Remove a node for good",
             Self::RotateAuthority => "Replace the authority: all nodes move to a new one",
             Self::NewToken => "Make a join token; the answer is the only time that it is shown",
@@ -106,15 +130,21 @@ impl Route {
         match self {
             Self::List(Listing::Metrics) | Self::OpenApi => &[],
             Self::List(_) | Self::Doctor => &[("at_least", "integer", false)],
+            Self::ResolveName => &[("name", "string", true)],
+            Self::Zone => &[],
             Self::Events => &[("follow", "boolean", false)],
             Self::Logs => &[("replica", "string", true), ("follow", "boolean", false), ("tail", "integer", false)],
             Self::Explain => &[("replica", "string", true)],
             Self::Deploy
+            | Self::Add
+            | Self::Drop
             | Self::Plan
             | Self::WhatIf
             | Self::Scale
+            | Self::Rollout
             | Self::Remove
             | Self::Resolve
+            | Self::OrderNode
             | Self::RemoveNode => &[],
             Self::NewToken | Self::RemoveToken | Self::RotateAuthority => &[],
         }
@@ -128,12 +158,28 @@ impl Route {
             Self::Deploy => &[
                 ("stack", "string", true),
                 ("services", "object", true),
+                ("waves", "object", false),
+                ("policies", "object", false),
                 ("ack", "", false),
                 ("timeout_ms", "integer", false),
             ],
+            Self::Add => &[
+                ("stack", "string", true),
+                ("name", "string", true),
+                ("specification", "object", true),
+                ("ack", "", false),
+                ("timeout_ms", "integer", false),
+            ],
+            Self::Drop => &[("service", "string", true), ("ack", "", false), ("timeout_ms", "integer", false)],
             Self::Scale => &[
                 ("service", "string", true),
                 ("replicas", "integer", true),
+                ("ack", "", false),
+                ("timeout_ms", "integer", false),
+            ],
+            Self::Rollout => &[
+                ("service", "string", true),
+                ("order", "object", true),
                 ("ack", "", false),
                 ("timeout_ms", "integer", false),
             ],
@@ -141,6 +187,15 @@ impl Route {
             Self::Resolve => &[
                 ("what", "string", true),
                 ("keep", "string", true),
+                ("ack", "", false),
+                ("timeout_ms", "integer", false),
+            ],
+            Self::OrderNode => &[
+                ("node", "string", true),
+                ("order", "string", true),
+                ("deadline_ms", "integer", false),
+                ("set", "array", false),
+                ("remove", "array", false),
                 ("ack", "", false),
                 ("timeout_ms", "integer", false),
             ],
@@ -153,6 +208,8 @@ impl Route {
             Self::NewToken => &[("label", "string", false), ("ttl_s", "integer", true), ("uses", "integer", false)],
             Self::List(_)
             | Self::Doctor
+            | Self::ResolveName
+            | Self::Zone
             | Self::Events
             | Self::Explain
             | Self::Logs
@@ -167,6 +224,7 @@ impl Route {
     const fn media(self) -> &'static str {
         match self {
             Self::List(Listing::Metrics) => "text/plain",
+            Self::Zone => "text/dns",
             Self::Logs => "application/octet-stream",
             _ => "application/json",
         }
@@ -235,7 +293,10 @@ mod tests {
     use serde::Serialize;
 
     use super::*;
-    use crate::api::types::{DeployBody, RemoveBody, RemoveNodeBody, ResolveBody, ScaleBody, TokenBody};
+    use crate::api::types::{
+        DeployBody, DropBody, OrderNodeBody, OrderWord, RemoveBody, RemoveNodeBody, ResolveBody, RolloutBody,
+        RolloutWord, ScaleBody, TokenBody,
+    };
 
     #[test]
     fn a_request_finds_its_route_by_method_and_path() {
@@ -266,11 +327,38 @@ mod tests {
     fn the_document_names_the_fields_that_bodies_have() {
         let (ack, timeout_ms) = (Ack::Default, 1);
         let bodies = [
-            (Route::Deploy, fields(&DeployBody { stack: String::new(), services: BTreeMap::new(), ack, timeout_ms })),
+            (
+                Route::Deploy,
+                fields(&DeployBody {
+                    stack: String::new(),
+                    services: BTreeMap::new(),
+                    policies: BTreeMap::new(),
+                    waves: None,
+                    ack,
+                    timeout_ms,
+                }),
+            ),
+            (Route::Drop, fields(&DropBody { service: String::new(), ack, timeout_ms })),
             (Route::Scale, fields(&ScaleBody { service: String::new(), replicas: 1, ack, timeout_ms })),
+            (
+                Route::Rollout,
+                fields(&RolloutBody { service: String::new(), order: RolloutWord::Pause, ack, timeout_ms }),
+            ),
             (Route::Remove, fields(&RemoveBody { stack: String::new(), ack, timeout_ms })),
             (Route::Resolve, fields(&ResolveBody { what: String::new(), keep: String::new(), ack, timeout_ms })),
             (Route::RemoveNode, fields(&RemoveNodeBody { node: String::new(), compromised: false, ack, timeout_ms })),
+            (
+                Route::OrderNode,
+                fields(&OrderNodeBody {
+                    node: String::new(),
+                    order: OrderWord::Drain,
+                    deadline_ms: None,
+                    set: Vec::new(),
+                    remove: Vec::new(),
+                    ack,
+                    timeout_ms,
+                }),
+            ),
             (Route::NewToken, fields(&TokenBody { label: String::new(), ttl_s: 1, uses: None })),
         ];
         for (route, mut expected) in bodies {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use dunlin_core::face::{Ack, Event, EventKind, ProblemKind};
 use dunlin_core::query::ask::Change;
 use dunlin_gossip::face::{MemberReason, MemberState, NoticeLevel};
-use dunlin_gossip::model::{Service, ServiceName};
+use dunlin_gossip::model::{RolloutPolicy, Service, ServiceName, Waves};
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/deploy`.
@@ -18,6 +18,12 @@ pub struct DeployBody {
     pub stack: String,
     /// Everything in it.
     pub services: BTreeMap<ServiceName, Service>,
+    /// Whether some nodes act on it before the others; none: all at once.
+    #[serde(default)]
+    pub waves: Option<Waves>,
+    /// How each goes over to a new revision, where that was said.
+    #[serde(default)]
+    pub policies: BTreeMap<ServiceName, RolloutPolicy>,
     /// When to answer.
     #[serde(default)]
     pub ack: Ack,
@@ -42,6 +48,36 @@ pub struct WhatIfBody {
     pub changes: Vec<Change>,
 }
 
+/// `POST /v1/services`: one service beside what its stack has already.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AddBody {
+    /// The stack's name.
+    pub stack: String,
+    /// The service's name.
+    pub name: String,
+    /// What it is.
+    pub specification: Service,
+    /// When to answer.
+    #[serde(default)]
+    pub ack: Ack,
+    /// After how many milliseconds to answer with what is known.
+    #[serde(default = "default_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
+/// `POST /v1/services/remove`: one service of a stack.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DropBody {
+    /// `stack/service`, or `service` where that is unambiguous.
+    pub service: String,
+    /// When to answer.
+    #[serde(default)]
+    pub ack: Ack,
+    /// After how many milliseconds to answer with what is known.
+    #[serde(default = "default_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
 /// `POST /v1/scale`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ScaleBody {
@@ -55,6 +91,38 @@ pub struct ScaleBody {
     /// After how many milliseconds to answer with what is known.
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
+}
+
+/// `POST /v1/rollouts`: says something about one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolloutBody {
+    /// `stack/service`, or `service` where that is unambiguous.
+    pub service: String,
+    /// `"pause"`, `"resume"`, `"promote"` or `{"undo": {"to": REVISION or null}}`.
+    pub order: RolloutWord,
+    /// When to answer.
+    #[serde(default)]
+    pub ack: Ack,
+    /// After how many milliseconds to answer with what is known.
+    #[serde(default = "default_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
+/// What can be said about a rollout.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RolloutWord {
+    /// No further slot has its turn.
+    Pause,
+    /// It goes on; after a failure, with a new attempt.
+    Resume,
+    /// The canaries are good.
+    Promote,
+    /// Back to a kept revision.
+    Undo {
+        /// The revision, or its beginning; none: the one before.
+        to: Option<String>,
+    },
 }
 
 /// `POST /v1/remove`.
@@ -99,6 +167,60 @@ pub struct RemoveNodeBody {
     /// After how many milliseconds to answer with what is known.
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
+}
+
+/// What can be ordered of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OrderWord {
+    /// Nothing new comes.
+    Cordon,
+    /// New work may come again.
+    Uncordon,
+    /// What runs there goes elsewhere.
+    Drain,
+    /// It may stay, and more may come.
+    Undrain,
+    /// Labels, over those of the agent.
+    Label,
+    /// What keeps work off.
+    Taint,
+}
+
+/// `POST /v1/nodes/order`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OrderNodeBody {
+    /// Its name, its id or the beginning of one.
+    pub node: String,
+    /// What is ordered.
+    pub order: OrderWord,
+    /// Of a drain: after how many milliseconds what is left stops all the same.
+    #[serde(default)]
+    pub deadline_ms: Option<u64>,
+    /// Labels (`LABEL=VALUE`) or taints (`KEY[=VALUE][:EFFECT]`) to give.
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// Labels, or taints (`KEY[:EFFECT]`), to take back.
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// When to answer.
+    #[serde(default)]
+    pub ack: Ack,
+    /// After how many milliseconds to answer with what is known.
+    #[serde(default = "default_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
+/// The answer to `POST /v1/nodes/order`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OrderedNode {
+    /// The node.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What is known of the write.
+    #[serde(flatten)]
+    pub written: WrittenBody,
 }
 
 /// The answer to `POST /v1/nodes/remove`.

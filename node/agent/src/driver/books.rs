@@ -74,6 +74,8 @@ impl Books {
             Order::Start(spec) if matches!(spec.workload, Workload::Docker(_)) => DriverKind::Docker,
             // What nobody knows is stopped and forgotten alike by both.
             Order::Start(_) | Order::Stop(_) | Order::Forget => DriverKind::Exec,
+            // What nobody knows has no lease.
+            Order::Extend(_) => return None,
         };
         self.tasks.remove(&alloc);
         let (orders, inbox) = mpsc::unbounded_channel();
@@ -90,6 +92,11 @@ impl Books {
             self.tasks.remove(&alloc);
         }
         idle
+    }
+
+    /// All allocations, and what runs each.
+    pub(super) fn all(&self) -> Vec<(AllocId, DriverKind)> {
+        self.tasks.iter().map(|(alloc, task)| (*alloc, task.kind)).collect()
     }
 
     /// What runs this allocation, as far as is known.

@@ -15,8 +15,24 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Microseconds of one accounting period, the kernel's default.
-const PERIOD_US: u64 = 100_000;
+pub(super) const PERIOD_US: u64 = 100_000;
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
+/// What a workload may take at most; zero means no bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Bounds {
+    pub(crate) limits: Resources,
+    /// Processes and threads.
+    pub(crate) pids: u64,
+}
+
+impl Bounds {
+    /// The controllers without which they would be nothing but words.
+    fn needs(&self) -> impl Iterator<Item = &'static str> {
+        let needed = [self.limits.cpu_milli > 0, self.limits.memory_bytes > 0, self.pids > 0];
+        CONTROLLERS.into_iter().zip(needed).filter(|(_, is_needed)| *is_needed).map(|(controller, _)| controller)
+    }
+}
 
 /// How control groups are made on this host.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -101,7 +117,7 @@ impl Cgroups {
         cluster: ClusterId,
         node: NodeId,
         alloc: AllocId,
-        limits: &Resources,
+        bounds: &Bounds,
     ) -> Result<Vec<PathBuf>, String> {
         let relative = PathBuf::from("dunlin").join(cluster.to_string()).join(node.to_string());
         let leaf = relative.join(alloc.to_string());
@@ -116,15 +132,19 @@ impl Cgroups {
                 for ancestor in ["dunlin".into(), PathBuf::from("dunlin").join(cluster.to_string()), relative] {
                     enable(&base.join(&ancestor)).map_err(tell(&ancestor))?;
                 }
-                bound_v2(&dir, limits).map_err(tell(&dir))?;
+                bound_v2(&dir, bounds).map_err(tell(&dir))?;
                 Ok(vec![dir])
             }
             Self::V1(bases) => {
+                let missing = bounds.needs().find(|needed| bases.iter().all(|(controller, _)| controller != needed));
+                if let Some(controller) = missing {
+                    return Err(format!("the control group hierarchy {controller} is not mounted"));
+                }
                 let mut dirs = Vec::new();
                 for (controller, base) in bases {
                     let dir = base.join(&leaf);
                     make_dir(&dir).map_err(tell(&dir))?;
-                    bound_v1(controller, &dir, limits).map_err(tell(&dir))?;
+                    bound_v1(controller, &dir, bounds).map_err(tell(&dir))?;
                     dirs.push(dir);
                 }
                 Ok(dirs)
@@ -204,17 +224,20 @@ fn step_aside(base: &Path) -> io::Result<()> {
     fs::write(leaf.join("cgroup.procs"), std::process::id().to_string())
 }
 
-fn bound_v2(dir: &Path, limits: &Resources) -> io::Result<()> {
+fn bound_v2(dir: &Path, Bounds { limits, pids }: &Bounds) -> io::Result<()> {
     if limits.cpu_milli > 0 {
         fs::write(dir.join("cpu.max"), format!("{} {PERIOD_US}", quota(limits.cpu_milli)))?;
     }
     if limits.memory_bytes > 0 {
         fs::write(dir.join("memory.max"), limits.memory_bytes.to_string())?;
     }
+    if *pids > 0 {
+        fs::write(dir.join("pids.max"), pids.to_string())?;
+    }
     Ok(())
 }
 
-fn bound_v1(controller: &str, dir: &Path, limits: &Resources) -> io::Result<()> {
+fn bound_v1(controller: &str, dir: &Path, Bounds { limits, pids }: &Bounds) -> io::Result<()> {
     match controller {
         "cpu" if limits.cpu_milli > 0 => {
             fs::write(dir.join("cpu.cfs_period_us"), PERIOD_US.to_string())?;
@@ -223,12 +246,13 @@ fn bound_v1(controller: &str, dir: &Path, limits: &Resources) -> io::Result<()> 
         "memory" if limits.memory_bytes > 0 => {
             fs::write(dir.join("memory.limit_in_bytes"), limits.memory_bytes.to_string())
         }
+        "pids" if *pids > 0 => fs::write(dir.join("pids.max"), pids.to_string()),
         _ => Ok(()),
     }
 }
 
 /// The kernel takes no quota below a millisecond.
-fn quota(cpu_milli: u64) -> u64 {
+pub(super) fn quota(cpu_milli: u64) -> u64 {
     cpu_milli.saturating_mul(PERIOD_US / 1_000).max(1_000)
 }
 
@@ -268,6 +292,21 @@ mod tests {
         let expected = vec![("cpu", "/nowhere/cpu".into()), ("memory", "/nowhere/memory/slice/x".into())];
         assert_eq!(Cgroups::find(mounts, OWN), Cgroups::V1(expected));
         assert!(matches!(Cgroups::find("proc /proc proc rw 0 0\n", OWN), Cgroups::None(_)));
+    }
+
+    #[test]
+    fn bounds_are_written_in_both_versions_or_refused_where_they_would_be_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let bounds = Bounds { limits: Resources { cpu_milli: 500, memory_bytes: 4_096 }, pids: 9 };
+        bound_v2(dir.path(), &bounds).unwrap();
+        let file = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!([file("cpu.max"), file("memory.max"), file("pids.max")], ["50000 100000", "4096", "9"]);
+        let old = Cgroups::V1(vec![("cpu", dir.path().join("cpu")), ("pids", dir.path().join("pids"))]);
+        let make = |bounds: &Bounds| old.make(ClusterId([1; 16]), NodeId([2; 16]), AllocId(7), bounds);
+        let refused = make(&bounds).unwrap_err();
+        assert!(refused.contains("hierarchy memory is not mounted"), "{refused}");
+        let made = make(&Bounds { pids: 9, ..Bounds::default() }).unwrap();
+        assert_eq!(fs::read_to_string(made[1].join("pids.max")).unwrap(), "9");
     }
 
     #[test]

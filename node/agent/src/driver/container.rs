@@ -128,6 +128,8 @@ impl Container {
                 Wake::Ended(exit) => self.ended(exit).await,
                 Wake::Order(Order::Start(spec)) => self.start(*spec, &mut orders).await,
                 Wake::Order(Order::Stop(policy)) => self.stop(&policy).await,
+                // Nothing runs here under a lease.
+                Wake::Order(Order::Extend(_)) => {}
                 Wake::Order(Order::Forget) => self.forget().await,
                 Wake::Late => self.late().await,
             }
@@ -166,6 +168,10 @@ impl Container {
 
     /// The container's id; none if the start was called off before there was one.
     async fn launch(&mut self, spec: &StartSpec, orders: &mut Orders) -> Result<Option<String>, StartFailure> {
+        if spec.lease.is_some() {
+            let text = "a container has no keeper that could kill it at the end of its lease".to_owned();
+            return Err(StartFailure::Other(text));
+        }
         if let Some(running) = self.clear(spec.attempt).await? {
             return Ok(Some(running));
         }
@@ -201,6 +207,7 @@ impl Container {
             };
             match order {
                 Some(Order::Start(again)) if again.attempt == attempt => {}
+                Some(Order::Extend(_)) => {}
                 Some(Order::Start(other)) => {
                     let failure = StartFailure::Other(format!("run {attempt} of this allocation has not ended yet"));
                     self.tell(DriverEvent::StartFailed { alloc: self.alloc, attempt: other.attempt, failure }).await;

@@ -6,29 +6,33 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::models::{
-    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, HostConfig, HostConfigLogConfig, PortBinding,
-    PortMap,
+    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, DeviceMapping, DeviceRequest, HostConfig,
+    HostConfigLogConfig, PortBinding, PortMap,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
-    ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
-    WaitContainerOptions,
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
+    KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    StartContainerOptions, WaitContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use bytes::Bytes;
 use dunlin_core::face::{Exit, StartFailure, StartSpec};
 use dunlin_gossip::id::{ClusterId, NodeId};
-use dunlin_gossip::model::{AllocId, Image, Workload};
+use dunlin_gossip::model::{AllocId, Image, Reach, Workload};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::ports;
+use super::{cgroup, ports};
+use crate::gpus::{self, Access, Gpu};
+use crate::host;
+use crate::resolvers::{ResolvConf, Resolvers};
 
 /// An engine that works answers a call within this, even on a busy host.
 const CALL: Duration = Duration::from_secs(30);
@@ -41,6 +45,8 @@ const PULL: Duration = Duration::from_secs(240);
 const MAX_PULLS: usize = 3;
 /// Before an engine that failed is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// What Docker calls the interface of a network.
+const BRIDGE_OPTION: &str = "com.docker.network.bridge.name";
 const LABEL: &str = "dunlin.";
 
 /// The engine as one node uses it.
@@ -51,6 +57,9 @@ pub(super) struct Engine {
     host: String,
     seen: Mutex<Seen>,
     pulls: Semaphore,
+    /// The GPUs of this host, by number.
+    gpus: Vec<Gpu>,
+    resolvers: Arc<Resolvers>,
 }
 
 /// What the last look at it showed.
@@ -59,6 +68,8 @@ struct Seen {
     client: Option<Docker>,
     /// It was silent once; a second time it is gone.
     silent: bool,
+    /// How containers of its default network reach this host.
+    bridge: Option<IpAddr>,
 }
 
 /// A container of this node.
@@ -97,11 +108,17 @@ pub(super) fn host_from_environment() -> String {
 }
 
 impl Engine {
-    pub(super) fn new(cluster: ClusterId, node: NodeId, host: String) -> Self {
+    pub(super) fn new(
+        cluster: ClusterId,
+        node: NodeId,
+        host: String,
+        gpus: Vec<Gpu>,
+        resolvers: Arc<Resolvers>,
+    ) -> Self {
         if !host.starts_with("unix://") {
             tracing::warn!(host, "DOCKER_HOST names no unix socket: containers do not run on this node");
         }
-        Self { cluster, node, host, seen: Mutex::default(), pulls: Semaphore::new(MAX_PULLS) }
+        Self { cluster, node, host, seen: Mutex::default(), pulls: Semaphore::new(MAX_PULLS), gpus, resolvers }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -109,7 +126,7 @@ impl Engine {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn client(&self) -> Result<Docker, StartFailure> {
+    pub(super) fn client(&self) -> Result<Docker, StartFailure> {
         self.seen().client.clone().ok_or(StartFailure::NoDriver)
     }
 
@@ -129,14 +146,24 @@ impl Engine {
             }
         });
         let looked = looked.await;
+        // It does not move while the engine runs.
+        let bridge = match (self.bridge(), &looked) {
+            (Some(bridge), _) => Some(bridge),
+            (None, Ok(Ok(client))) => bridge(client).await,
+            (None, Ok(Err(_)) | Err(_)) => None,
+        };
         let mut seen = self.seen();
         let (client, silent) = match looked {
             Ok(answer) => (answer.ok(), false),
             Err(_) if !seen.silent => (known, true),
             Err(_) => (None, true),
         };
-        *seen = Seen { client, silent };
+        *seen = Seen { client, silent, bridge };
         seen.client.is_some()
+    }
+
+    pub(super) fn bridge(&self) -> Option<IpAddr> {
+        self.seen().bridge
     }
 
     /// Makes and starts the container of an attempt; its id. No other container of the allocation may run.
@@ -188,8 +215,8 @@ impl Engine {
         let mut bindings = PortMap::new();
         for port in &spec.ports {
             let key = format!("{}/{}", port.inner, port.protocol.as_str());
-            let binding =
-                PortBinding { host_ip: Some(spec.address.to_string()), host_port: Some(port.outer.to_string()) };
+            let ip = if port.reach == Reach::Node { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { spec.address };
+            let binding = PortBinding { host_ip: Some(ip.to_string()), host_port: Some(port.outer.to_string()) };
             bindings.entry(key).or_default().get_or_insert_default().push(binding);
         }
         // Docker's own default keeps output for ever.
@@ -206,6 +233,11 @@ impl Engine {
             ("replica", spec.replica.to_string()),
             ("attempt", spec.attempt.to_string()),
         ];
+        let names = self.resolvers.of_container(&spec.replica.service.stack);
+        let (dns, dns_search, dns_options) = match names {
+            Some(ResolvConf { servers, search, options }) => (Some(servers), Some(search), Some(options)),
+            None => (None, None, None),
+        };
         ContainerCreateBody {
             image: Some(image.image.clone()),
             cmd: image.command.clone(),
@@ -218,9 +250,53 @@ impl Engine {
             host_config: Some(HostConfig {
                 port_bindings: Some(bindings),
                 log_config: Some(log_config),
-                ..HostConfig::default()
+                dns,
+                dns_search,
+                dns_options,
+                ..self.bounds(spec)
             }),
             ..ContainerCreateBody::default()
+        }
+    }
+
+    /// Limits, and the devices that it got.
+    fn bounds(&self, spec: &StartSpec) -> HostConfig {
+        let some = |amount: u64| i64::try_from(amount).ok().filter(|amount| *amount > 0);
+        let quota = some(spec.limits.cpu_milli).and_then(|_| some(cgroup::quota(spec.limits.cpu_milli)));
+        let memory = some(spec.limits.memory_bytes);
+        let gpus = spec.devices.iter().filter(|(kind, _)| kind == gpus::GPU);
+        let gpus = gpus.filter_map(|(_, number)| self.gpus.get(usize::try_from(*number).ok()?));
+        let (mut ids, mut nodes) = (Vec::new(), Vec::new());
+        for gpu in gpus {
+            match &gpu.access {
+                Access::Nvidia(number) => ids.push(number.to_string()),
+                Access::Amd(_, paths) => nodes.extend(paths.iter().map(|path| path.display().to_string())),
+            }
+        }
+        nodes.sort();
+        nodes.dedup();
+        let request = DeviceRequest {
+            driver: Some("nvidia".into()),
+            device_ids: Some(ids),
+            capabilities: Some(vec![vec!["gpu".into()]]),
+            ..DeviceRequest::default()
+        };
+        let has_ids = request.device_ids.as_ref().is_some_and(|ids| !ids.is_empty());
+        let mapping = |path: String| DeviceMapping {
+            path_on_host: Some(path.clone()),
+            path_in_container: Some(path),
+            cgroup_permissions: Some("rwm".into()),
+        };
+        HostConfig {
+            cpu_period: quota.and_then(|_| some(cgroup::PERIOD_US)),
+            cpu_quota: quota,
+            memory,
+            // No swap beside it: the limit is what it says.
+            memory_swap: memory,
+            pids_limit: some(spec.pids_limit),
+            device_requests: has_ids.then(|| vec![request]),
+            devices: (!nodes.is_empty()).then(|| nodes.into_iter().map(mapping).collect()),
+            ..HostConfig::default()
         }
     }
 
@@ -320,13 +396,27 @@ impl Engine {
     }
 }
 
+/// The address of this host in the network that containers get if nobody says another: Docker's name for it, then Podman's.
+async fn bridge(docker: &Docker) -> Option<IpAddr> {
+    for name in ["bridge", "podman"] {
+        if let Ok(network) = call(docker.inspect_network(name, None::<InspectNetworkOptions>)).await {
+            let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+            let gateway = configs.into_iter().find_map(|config| config.gateway?.parse().ok());
+            // Docker leaves out what it chose by itself.
+            let interface = network.options.and_then(|mut options| options.remove(BRIDGE_OPTION));
+            return gateway.or_else(|| host::interface_address(&interface?));
+        }
+    }
+    None
+}
+
 /// Without a tag the API would pull every one there is.
 fn reference(image: &str) -> String {
     let tagged = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
     if tagged { image.to_owned() } else { format!("{image}:latest") }
 }
 
-async fn call<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(super) async fn call<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     timeout(CALL, call).await.unwrap_or(Err(Error::RequestTimeoutError))
 }
 
@@ -348,7 +438,7 @@ fn text(error: &Error) -> String {
     }
 }
 
-fn unanswered(error: &Error) -> String {
+pub(super) fn unanswered(error: &Error) -> String {
     match error {
         Error::RequestTimeoutError => format!("the container engine did not answer within {CALL:?}"),
         other => format!("the container engine refused: {}", text(other)),
@@ -400,7 +490,13 @@ mod tests {
     #[tokio::test]
     async fn without_a_unix_socket_there_is_no_engine() {
         for host in ["tcp://127.0.0.1:2375", "unix:///nonexistent/docker.sock"] {
-            let engine = Engine::new(ClusterId([1; 16]), NodeId([2; 16]), host.to_owned());
+            let engine = Engine::new(
+                ClusterId([1; 16]),
+                NodeId([2; 16]),
+                host.to_owned(),
+                Vec::new(),
+                Arc::new(Resolvers::new("dunlin.internal")),
+            );
             assert!(!engine.look().await);
             assert_eq!(engine.list(None).await, Err(StartFailure::NoDriver));
             assert!(!engine.signal("x", "SIGTERM").await);

@@ -5,17 +5,18 @@ use std::process::Stdio;
 
 use dunlin_core::face::{DriverEvent, StartFailure, StartSpec};
 use dunlin_gossip::id::{ClusterId, NodeId};
-use dunlin_gossip::model::{Resources, Workload};
+use dunlin_gossip::model::Workload;
+use dunlin_gossip::time::Instant;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::cgroup::{self, Cgroups};
+use super::cgroup::{self, Bounds, Cgroups};
 use super::link::{Link, try_lock};
 use super::place::Place;
 use super::{ports, signal};
 use crate::keep::reap::MARK;
-use crate::keep::record::{self, KeepSpec, SPEC};
+use crate::keep::record::{self, KeepSpec, LEASED, SPEC};
 
 /// Size at which a log is rotated; twice that is kept.
 const LOG_MAX_BYTES: u64 = 10 << 20;
@@ -81,8 +82,9 @@ impl Exec {
 
     fn keep_spec(&self, spec: &StartSpec) -> Result<KeepSpec, StartFailure> {
         let Workload::Exec(exec) = &spec.workload else { return Err(StartFailure::NoDriver) };
-        let limited = spec.limits != Resources::default();
-        let cgroups = match self.cgroups.make(self.cluster, self.node, spec.alloc, &spec.limits) {
+        let bounds = Bounds { limits: spec.limits, pids: spec.pids_limit };
+        let limited = bounds != Bounds::default();
+        let cgroups = match self.cgroups.make(self.cluster, self.node, spec.alloc, &bounds) {
             Ok(groups) => groups,
             // Said once, at the start.
             Err(_) if matches!(self.cgroups, Cgroups::None(_)) => Vec::new(),
@@ -102,7 +104,7 @@ impl Exec {
         })?;
         let (cluster, node) = self.place.owner();
         Ok(KeepSpec {
-            version: 1,
+            version: if spec.lease.is_some() { LEASED } else { 1 },
             cluster,
             node,
             alloc: spec.alloc.to_string(),
@@ -117,6 +119,7 @@ impl Exec {
             cgroups,
             stop_signal,
             stop_grace_ms: u64::try_from(spec.stop.grace.as_millis()).unwrap_or(u64::MAX),
+            lease: spec.lease.map(Instant::as_nanos),
         })
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod cgroup;
 mod container;
 mod docker;
 mod exec;
+mod inside;
 mod link;
 mod logs;
 mod place;
@@ -19,12 +20,14 @@ mod ports;
 mod probe;
 mod runner;
 mod signal;
+mod usage;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use bytes::Bytes;
@@ -41,11 +44,17 @@ use docker::Engine;
 use exec::Exec;
 use place::Place;
 use runner::{Runner, Taken};
+use usage::Meter;
+
+use crate::gpus::Gpu;
+use crate::resolvers::Resolvers;
 
 /// Probes that run at a time; more wait for their turn.
 const MAX_PROBES: usize = 64;
 /// How often the engine is looked for.
 const LOOK_FOR_ENGINE: Duration = Duration::from_secs(5);
+/// How often it is looked at what allocations use.
+const MEASURE: Duration = Duration::from_secs(15);
 /// At each so manieth look containers that nobody claims are removed (such as could not be when they were forgotten).
 const LOOKS_PER_SWEEP: u32 = 12;
 /// How often an engine that answers is asked for what earlier agents left.
@@ -66,6 +75,10 @@ pub struct DriversConfig {
     pub node: NodeId,
     /// The program that has the hidden `keep` subcommand: this one (`std::env::current_exe`).
     pub keeper: PathBuf,
+    /// The GPUs of this host, by number; none if they were declared instead of found.
+    pub gpus: Vec<Gpu>,
+    /// What workloads are told to ask for names.
+    pub resolvers: Arc<Resolvers>,
 }
 
 /// What an allocation's task is told.
@@ -73,6 +86,7 @@ pub struct DriversConfig {
 enum Order {
     Start(Box<StartSpec>),
     Stop(StopPolicy),
+    Extend(dunlin_gossip::time::Instant),
     Forget,
 }
 
@@ -80,6 +94,7 @@ struct Shared {
     exec: Arc<Exec>,
     engine: Arc<Engine>,
     engine_answers: AtomicBool,
+    resolvers: Arc<Resolvers>,
     books: Mutex<Books>,
     probes: Semaphore,
     events: mpsc::Sender<DriverEvent>,
@@ -116,29 +131,35 @@ impl Drivers {
         engine: String,
         events: mpsc::Sender<DriverEvent>,
     ) -> io::Result<Self> {
-        let DriversConfig { data_dir, cluster, node, keeper } = config;
+        let DriversConfig { data_dir, cluster, node, keeper, gpus, resolvers } = config;
         let place = Place::new(&data_dir, cluster, node)?;
         let exec = Arc::new(Exec::new(place, cluster, node, keeper, events.clone()));
-        let engine = Arc::new(Engine::new(cluster, node, engine));
+        let engine = Arc::new(Engine::new(cluster, node, engine, gpus, Arc::clone(&resolvers)));
         let engine_answers = AtomicBool::new(engine.look().await);
         let shared = Arc::new(Shared {
             exec,
             engine,
             engine_answers,
+            resolvers,
             books: Mutex::new(Books::new()),
             probes: Semaphore::new(MAX_PROBES),
             events,
             runtime: Handle::current(),
         });
         shared.runtime.spawn(attend(Arc::downgrade(&shared)));
+        shared.runtime.spawn(measure(Arc::downgrade(&shared)));
         Ok(Self { shared })
     }
 
     /// Takes a command; never waits. What it leads to comes as events.
     pub fn command(&self, command: DriverCommand) {
         match command {
-            DriverCommand::Start(spec) => self.shared.order(spec.alloc, Order::Start(spec)),
+            DriverCommand::Start(mut spec) => {
+                self.shared.resolvers.tell_process(&mut spec);
+                self.shared.order(spec.alloc, Order::Start(spec));
+            }
             DriverCommand::Stop { alloc, stop } => self.shared.order(alloc, Order::Stop(stop)),
+            DriverCommand::Extend { alloc, until } => self.shared.order(alloc, Order::Extend(until)),
             DriverCommand::Forget { alloc } => self.shared.order(alloc, Order::Forget),
             DriverCommand::Probe { alloc, token, probe, ports, address, timeout } => {
                 let target = probe::Target { ports, address, found: None };
@@ -155,6 +176,12 @@ impl Drivers {
     #[must_use]
     pub fn kinds(&self) -> Vec<DriverKind> {
         self.shared.kinds()
+    }
+
+    /// The address by which containers reach this host; none while no engine says.
+    #[must_use]
+    pub fn bridge(&self) -> Option<IpAddr> {
+        self.shared.engine.bridge()
     }
 
     /// The output of an allocation, errors in between as they came, over all of its runs as far back as it is kept: all
@@ -205,6 +232,30 @@ async fn attend(drivers: Weak<Shared>) {
             }
             shared.tell(DriverEvent::Drivers(shared.kinds())).await;
         }
+    }
+}
+
+/// Tells what allocations use, as long as the drivers are there.
+async fn measure(drivers: Weak<Shared>) {
+    let mut meter = Meter::default();
+    loop {
+        tokio::time::sleep(MEASURE).await;
+        let Some(shared) = drivers.upgrade() else { return };
+        let known = shared.books().all();
+        let of = |kind| known.iter().filter(move |(_, is)| *is == kind).map(|(alloc, _)| *alloc);
+        let (place, processes) = (shared.exec.place.clone(), of(DriverKind::Exec).collect());
+        let looked = tokio::task::spawn_blocking(move || usage::of_processes(&place, processes)).await;
+        let mut seen = looked.unwrap_or_default();
+        for alloc in of(DriverKind::Docker) {
+            seen.extend(shared.engine.used(alloc).await.map(|used| (alloc, used)));
+        }
+        let now = Instant::now();
+        for (alloc, seen) in seen {
+            if let Some(used) = meter.used(alloc, seen, now) {
+                shared.tell(DriverEvent::Used { alloc, used }).await;
+            }
+        }
+        meter.keep(&known.into_iter().map(|(alloc, _)| alloc).collect());
     }
 }
 
@@ -329,6 +380,12 @@ impl Shared {
     ) -> ProbeOutcome {
         let tried = tokio::time::timeout(patience, async {
             let turn = self.probes.acquire().await;
+            let kind = self.books().kind(alloc);
+            if let (Probe::Command(argv), Some(DriverKind::Docker)) = (probe, kind) {
+                // A part of the time is left for ending what takes too long.
+                let tried = self.engine.try_inside(alloc, argv, patience - patience / 8).await;
+                return tried.map_or_else(|why| ProbeOutcome::Failed(probe::one_line(&why)), |()| ProbeOutcome::Passed);
+            }
             if matches!(probe, Probe::Command(_)) {
                 let place = self.exec.place.clone();
                 target.found = tokio::task::spawn_blocking(move || place.find(alloc)).await.ok().flatten();

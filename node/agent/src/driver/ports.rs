@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
-use dunlin_gossip::model::{Protocol, PublishedPort};
+use dunlin_gossip::model::{Protocol, PublishedPort, Reach};
 
 /// The first of these ports that another process has.
 ///
@@ -18,8 +18,11 @@ pub(super) fn taken(ports: &[PublishedPort], address: IpAddr) -> Option<u16> {
 /// The first of these ports that another process has at one of these addresses.
 #[must_use]
 pub(super) fn taken_at(ports: &[PublishedPort], addresses: &[IpAddr]) -> Option<u16> {
-    let is_free =
-        |port: &PublishedPort| addresses.iter().all(|ip| !is_taken(port.protocol, SocketAddr::new(*ip, port.outer)));
+    let local = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    let is_free = |port: &PublishedPort| {
+        let addresses = if port.reach == Reach::Node { &local[..] } else { addresses };
+        addresses.iter().all(|ip| !is_taken(port.protocol, SocketAddr::new(*ip, port.outer)))
+    };
     ports.iter().find(|port| !is_free(port)).map(|port| port.outer)
 }
 
@@ -34,7 +37,6 @@ fn is_taken(protocol: Protocol, address: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dunlin_gossip::model::Reach;
 
     fn port(protocol: Protocol, outer: u16) -> PublishedPort {
         PublishedPort { name: "p".into(), protocol, inner: outer, outer, reach: Reach::Flock }

@@ -1,12 +1,12 @@
 //! Health probes: one try each, always answered within its time.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::Duration;
 
 use dunlin_core::face::ProbeOutcome;
-use dunlin_gossip::model::{Probe, PublishedPort};
+use dunlin_gossip::model::{Probe, PublishedPort, Reach};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -51,7 +51,8 @@ pub(super) async fn run(probe: &Probe, target: &Target, patience: Duration) -> P
 async fn connect(target: &Target, port: &str) -> Result<(TcpStream, SocketAddr), String> {
     let published = target.ports.iter().find(|published| published.name == port);
     let published = published.ok_or_else(|| format!("the service has no port named {port:?}: name one in `ports`"))?;
-    let address = SocketAddr::new(target.address, published.outer);
+    let ip = if published.reach == Reach::Node { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { target.address };
+    let address = SocketAddr::new(ip, published.outer);
     let stream = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
     Ok((stream, address))
 }
@@ -166,15 +167,14 @@ async fn collect(from: Option<&mut (impl AsyncRead + Unpin)>, kept: &mut Vec<u8>
     }
 }
 
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_DETAIL).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dunlin_gossip::model::{Protocol, Reach};
-    use std::net::Ipv4Addr;
+    use dunlin_gossip::model::Protocol;
     use tokio::net::TcpListener;
 
     const SOON: Duration = Duration::from_secs(10);

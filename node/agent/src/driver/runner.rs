@@ -202,6 +202,12 @@ impl Runner {
                 let signal = signal::number(&policy.signal).unwrap_or(libc::SIGTERM);
                 self.stop(Ask::Stop { signal, grace_ms }, grace).await;
             }
+            Order::Extend(until) => {
+                // A keeper that cannot be reached kills at the end that it knows.
+                if let Some(live) = self.live.as_mut() {
+                    let _reached = live.ask(Ask::Extend { until: until.as_nanos() }).await;
+                }
+            }
             Order::Forget => {
                 self.forget = true;
                 if self.live.is_some() {
@@ -234,7 +240,7 @@ impl Runner {
 
     async fn launch(&self, spec: StartSpec) -> Result<Live, StartFailure> {
         let _turn = self.exec.starting.acquire().await;
-        let (exec, attempt) = (Arc::clone(&self.exec), spec.attempt);
+        let (exec, attempt, is_leased) = (Arc::clone(&self.exec), spec.attempt, spec.lease.is_some());
         let (dir, lock) = blocking(move || Ok(exec.prepare(&spec)))
             .await
             .map_err(|error| StartFailure::Other(error.to_string()))
@@ -244,6 +250,15 @@ impl Runner {
         let failure = match self.exec.spawn_keeper(&live.dir, lock) {
             Err(error) => format!("its keeper {keeper} could not be started: {error}"),
             Ok(mut link) => match timeout_at(Instant::now() + START_PATIENCE, link.next()).await {
+                // The program may have been replaced by one of an older release.
+                Ok(Some(Say::Status(status))) if is_leased && status.lease.is_none() => {
+                    let _asked = link.ask(Ask::Kill).await;
+                    let _ended = released(&live.dir, END_PATIENCE).await;
+                    format!(
+                        "its keeper {keeper} knows no leases, so it must not run under partition: majority: start this agent \
+                         again, so that both are of one release"
+                    )
+                }
                 Ok(Some(Say::Status(_))) => {
                     live.link = Some(link);
                     return Ok(live);

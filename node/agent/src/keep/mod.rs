@@ -13,10 +13,14 @@
 //!
 //! Standard output is its first control connection, so that a start needs no polling.
 //!
+//! What may run only under a lease has the moment of its end in the specification, and later ones by `Extend`: at that moment a
+//! thread kills it, agent alive or not (`lease`). A keeper that knows no leases says none in its status, and its agent ends it.
+//!
 //! A keeper must never: link to an async runtime's threads, use more than a few pages, put its secrets where others see
 //! them, forget a descendant, or wait for an agent. It ends when its workload has ended, and only then.
 
 mod control;
+mod lease;
 mod log;
 pub(crate) mod proto;
 pub(crate) mod reap;

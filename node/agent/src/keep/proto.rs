@@ -30,6 +30,11 @@ pub(crate) enum Ask {
     },
     /// SIGKILL, now.
     Kill,
+    /// The lease ends then, and no earlier.
+    Extend {
+        /// Nanoseconds of `CLOCK_BOOTTIME`.
+        until: u64,
+    },
 }
 
 /// What a keeper says. `Status` comes unasked as the first word on each connection once the workload runs.
@@ -52,6 +57,8 @@ pub(crate) struct Status {
     pub(crate) pid: u32,
     /// That process's start time, in the kernel's ticks since boot.
     pub(crate) start: u64,
+    /// When its lease ends, in nanoseconds of `CLOCK_BOOTTIME`. None: it needs none, or its keeper is of a release that knew none.
+    pub(crate) lease: Option<u64>,
 }
 
 /// The other side cannot be understood; hang up.
@@ -115,6 +122,7 @@ impl Word for Ask {
                 frame(out, 2, &body);
             }
             Self::Kill => frame(out, 3, &[]),
+            Self::Extend { until } => frame(out, 4, &until.to_be_bytes()),
         }
     }
 
@@ -126,6 +134,7 @@ impl Word for Ask {
                 Self::Stop { signal: i32::from_be_bytes(reader.take()?), grace_ms: u64::from_be_bytes(reader.take()?) }
             }
             3 => Self::Kill,
+            4 => Self::Extend { until: u64::from_be_bytes(reader.take()?) },
             _ => return Ok(None),
         }))
     }
@@ -138,6 +147,8 @@ impl Word for Say {
                 let mut body = vec![u8::from(status.stopping)];
                 body.extend_from_slice(&status.pid.to_be_bytes());
                 body.extend_from_slice(&status.start.to_be_bytes());
+                // Appended: who knows no leases skips it, and without one nothing is.
+                body.extend(status.lease.into_iter().flat_map(u64::to_be_bytes));
                 frame(out, 1, &body);
             }
             Self::Exited(exit) => {
@@ -164,6 +175,7 @@ impl Word for Say {
                 stopping: reader.take::<1>()? != [0],
                 pid: u32::from_be_bytes(reader.take()?),
                 start: u64::from_be_bytes(reader.take()?),
+                lease: reader.take().ok().map(u64::from_be_bytes),
             }),
             2 => {
                 let how = reader.take::<1>()?;
@@ -236,13 +248,14 @@ mod tests {
 
     #[test]
     fn golden_bytes_of_what_agents_ask() {
-        let golden: [(Ask, &[u8]); 3] = [
+        let golden: [(Ask, &[u8]); 4] = [
             (Ask::Status, &[1, 0, 0, 0, 1, 1]),
             (
                 Ask::Stop { signal: 15, grace_ms: 10_000 },
                 &[1, 0, 0, 0, 13, 2, 0, 0, 0, 15, 0, 0, 0, 0, 0, 0, 0x27, 0x10],
             ),
             (Ask::Kill, &[1, 0, 0, 0, 1, 3]),
+            (Ask::Extend { until: 0x0102_0304_0506_0708 }, &[1, 0, 0, 0, 9, 4, 1, 2, 3, 4, 5, 6, 7, 8]),
         ];
         for (word, bytes) in golden {
             assert_eq!(word.to_frame(), bytes);
@@ -252,10 +265,14 @@ mod tests {
 
     #[test]
     fn golden_bytes_of_what_keepers_say() {
-        let golden: [(Say, &[u8]); 5] = [
+        let golden: [(Say, &[u8]); 6] = [
             (
-                Say::Status(Status { stopping: false, pid: 258, start: 7 }),
+                Say::Status(Status { stopping: false, pid: 258, start: 7, lease: None }),
                 &[1, 0, 0, 0, 14, 1, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 7],
+            ),
+            (
+                Say::Status(Status { stopping: true, pid: 258, start: 7, lease: Some(9) }),
+                &[1, 0, 0, 0, 22, 1, 1, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9],
             ),
             (Say::Exited(Exit::Code(3)), &[1, 0, 0, 0, 6, 2, 0, 0, 0, 0, 3]),
             (Say::Exited(Exit::Signal(9)), &[1, 0, 0, 0, 6, 2, 1, 0, 0, 0, 9]),

@@ -24,10 +24,13 @@ pub(crate) const CONTROL: &str = "ctl";
 /// Name of the file whose lock a keeper holds as long as it lives.
 pub(crate) const LOCK: &str = "lock";
 
+/// The newest format of a specification, which a lease asks for.
+pub(crate) const LEASED: u32 = 2;
+
 /// Everything that a keeper needs to know.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeepSpec {
-    /// Format, 1.
+    /// Format: 1, or [`LEASED`] with a lease.
     pub(crate) version: u32,
     /// Whose it is: the cluster, in hexadecimal.
     pub(crate) cluster: String,
@@ -57,6 +60,9 @@ pub(crate) struct KeepSpec {
     pub(crate) stop_signal: i32,
     /// Its grace.
     pub(crate) stop_grace_ms: u64,
+    /// When it is killed unless it is told otherwise, in nanoseconds of `CLOCK_BOOTTIME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lease: Option<u64>,
 }
 
 // Environments hold secrets: only their names are shown.

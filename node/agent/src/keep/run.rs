@@ -19,10 +19,11 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, dup2_stdout, setsid};
 
 use super::control::Control;
+use super::lease::{self, Executioner};
 use super::log::LogWriter;
 use super::proto::{Ask, Say, Status};
 use super::reap::{kill_descendants, signal_group};
-use super::record::{self, EXIT, Ended, Identity, KeepSpec, SPEC, STARTED, Started};
+use super::record::{self, EXIT, Ended, Identity, KeepSpec, LEASED, SPEC, STARTED, Started};
 use super::slim::{slim, slim_and_wait};
 use crate::driver::cgroup;
 
@@ -61,6 +62,8 @@ struct Keeper {
     output: Option<PipeReader>,
     main: Identity,
     stage: Stage,
+    /// Of what runs under a lease.
+    executioner: Option<Executioner>,
 }
 
 /// Keeps what the specification in this directory says, until its end.
@@ -79,17 +82,19 @@ pub(super) fn run(dir: &Path) -> io::Result<()> {
         control.add(first, None);
     }
     let mut log = LogWriter::new(spec.log.clone(), spec.log_max_bytes);
-    let begun = launch(&mut spec).and_then(|(pid, output)| match introduce(here, pid) {
-        Ok(main) => Ok((main, output)),
-        Err(error) => {
-            // Without its record nobody could ever tell what this process is.
-            kill_descendants(&spec.cgroups);
-            Err(format!("its start could not be written down in {}: {error}; is the disk full?", dir.display()))
-        }
-    });
+    let begun =
+        is_in_time(&spec).and_then(|()| launch(&mut spec)).and_then(|(pid, output)| match begin(here, pid, &spec) {
+            Ok((main, executioner)) => Ok((main, executioner, output)),
+            Err(error) => {
+                // Without its record nobody could ever tell what this process is.
+                kill_descendants(&spec.cgroups);
+                Err(format!("its start could not be written down in {}: {error}; is the disk full?", dir.display()))
+            }
+        });
     match begun {
-        Ok((main, output)) => {
-            let mut keeper = Keeper { spec, control, log, signals, output: Some(output), main, stage: Stage::Running };
+        Ok((main, executioner, output)) => {
+            let (output, stage) = (Some(output), Stage::Running);
+            let mut keeper = Keeper { spec, control, log, signals, output, main, stage, executioner };
             let status = keeper.status();
             keeper.control.tell(&status);
             slim();
@@ -106,6 +111,23 @@ pub(super) fn run(dir: &Path) -> io::Result<()> {
             written
         }
     }
+}
+
+/// Nothing is started whose specification is not understood, or whose lease is over.
+fn is_in_time(spec: &KeepSpec) -> Result<(), String> {
+    if spec.version > LEASED {
+        return Err(format!("its specification is of format {}, and this release knows {LEASED}", spec.version));
+    }
+    match spec.lease {
+        Some(until) if until <= lease::now() => Err("its lease was over before it could start".to_owned()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Watches its lease, if it has one, and writes down who runs.
+fn begin(here: &Path, pid: u32, spec: &KeepSpec) -> io::Result<(Identity, Option<Executioner>)> {
+    let executioner = spec.lease.map(|until| Executioner::begin(until, spec.cgroups.clone())).transpose()?;
+    Ok((introduce(here, pid)?, executioner))
 }
 
 /// Writes down who runs.
@@ -213,7 +235,8 @@ fn explain(error: &io::Error, program: &str, dir: &Path) -> String {
 impl Keeper {
     fn status(&self) -> Say {
         let stopping = self.stage != Stage::Running;
-        Say::Status(Status { stopping, pid: self.main.pid, start: self.main.start })
+        let lease = self.executioner.as_ref().map(Executioner::until);
+        Say::Status(Status { stopping, pid: self.main.pid, start: self.main.start, lease })
     }
 
     /// Until the main process and everything that it left behind have ended.
@@ -334,6 +357,7 @@ impl Keeper {
                 Ask::Status => {}
                 Ask::Stop { signal, grace_ms } => self.stop(signal, grace_ms),
                 Ask::Kill => self.stop(Signal::SIGKILL as i32, 0),
+                Ask::Extend { until } => self.executioner.iter().for_each(|executioner| executioner.extend(until)),
             }
             let status = self.status();
             self.control.answer(client, &status);
@@ -400,6 +424,9 @@ impl Keeper {
     /// Everything is dead: the rest of the output, the record, the news.
     fn finish(mut self, here: &Path, exit: Exit) -> io::Result<()> {
         self.read_output(MAX_DRAIN);
+        if self.executioner.as_ref().is_some_and(Executioner::is_over) {
+            self.log.note("its lease is over: it was killed, since too few voters were heard in time");
+        }
         cgroup::remove(&self.spec.cgroups);
         let written = record::write(here, EXIT, &Ended { version: 1, exit, failed: None });
         // A full disk shall not keep the news from an agent that listens.

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use dunlin_agent::driver::{Drivers, DriversConfig};
-use dunlin_core::face::{Adopted, DriverCommand, DriverEvent, Exit, StartFailure, StartSpec};
+use dunlin_agent::resolvers::Resolvers;
+use dunlin_core::face::{Adopted, DriverCommand, DriverEvent, Exit, ProbeOutcome, StartFailure, StartSpec};
 use dunlin_gossip::id::{ClusterId, NodeId};
 use dunlin_gossip::model::{
-    AllocId, Image as ImageSpec, Protocol, PublishedPort, Reach, ReplicaKey, Resources, ServiceKey, ServiceName, Slot,
-    StackName, StopPolicy, Workload,
+    AllocId, Image as ImageSpec, Probe, Protocol, PublishedPort, Reach, ReplicaKey, Resources, ServiceKey, ServiceName,
+    Slot, StackName, StopPolicy, Workload,
 };
 use dunlin_test_host::engine::{Clean, Image, containers};
 use dunlin_test_host::wait::{until, until_true};
@@ -65,7 +67,14 @@ impl Host {
         clean: Option<Clean>,
     ) -> Self {
         let (sender, events) = mpsc::channel(64);
-        let config = DriversConfig { data_dir: dir.path().to_owned(), cluster, node, keeper: "/nonexistent".into() };
+        let config = DriversConfig {
+            data_dir: dir.path().to_owned(),
+            cluster,
+            node,
+            keeper: "/nonexistent".into(),
+            gpus: Vec::new(),
+            resolvers: Arc::new(Resolvers::new("dunlin.internal")),
+        };
         let drivers = Drivers::start_with_engine(config, engine.clone(), sender).await.unwrap();
         Self { drivers, events, dir, cluster, node, engine, clean }
     }
@@ -88,7 +97,13 @@ impl Host {
     }
 
     pub(crate) async fn event(&mut self) -> DriverEvent {
-        tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("no event in time").expect("drivers ended")
+        loop {
+            let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
+            match event.expect("no event in time").expect("drivers ended") {
+                DriverEvent::Used { .. } => {}
+                event => return event,
+            }
+        }
     }
 
     pub(crate) async fn adopted(&mut self) -> Vec<Adopted> {
@@ -126,12 +141,28 @@ impl Host {
             ports: Vec::new(),
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             limits: Resources::default(),
+            pids_limit: 0,
+            devices: Vec::new(),
             stop: StopPolicy { signal: "SIGTERM".into(), grace: Duration::from_secs(5) },
+            lease: None,
         }
     }
 
     pub(crate) fn start(&self, spec: StartSpec) {
         self.drivers.command(DriverCommand::Start(Box::new(spec)));
+    }
+
+    /// What a shell inside says.
+    pub(crate) async fn probe(&mut self, script: &str, timeout: Duration) -> ProbeOutcome {
+        let probe = Probe::Command(["/bin/sh", "-c", script].map(String::from).to_vec());
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let command =
+            DriverCommand::Probe { alloc: self.alloc(), token: 7, probe, ports: Vec::new(), address, timeout };
+        self.drivers.command(command);
+        match self.event().await {
+            DriverEvent::Probed { outcome, .. } => outcome,
+            other => panic!("not a probe's outcome: {other:?}"),
+        }
     }
 
     pub(crate) async fn run(&mut self, spec: StartSpec) {

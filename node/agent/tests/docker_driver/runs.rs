@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use dunlin_core::face::{Adopted, DriverCommand, DriverEvent, Exit, StartFailure};
+use dunlin_core::face::{Adopted, DriverCommand, DriverEvent, Exit, ProbeOutcome, StartFailure};
 use dunlin_gossip::id::{ClusterId, NodeId};
-use dunlin_gossip::model::AllocId;
+use dunlin_gossip::model::{AllocId, Resources};
 use dunlin_test_host::engine::docker;
 
 use crate::host::{Host, PATIENCE, collect, free_port, get, http, image};
@@ -170,4 +170,37 @@ async fn a_follower_hears_every_run() {
     assert_eq!(host.containers().len(), 2, "both runs are kept");
     host.forget();
     host.no_containers().await;
+}
+
+#[tokio::test]
+async fn limits_are_the_engine_s() {
+    let Some(image) = image("limits_are_the_engine_s", &[]) else { return };
+    let mut host = Host::new().await;
+    let mut spec = host.spec(1, &image.name, "while :; do sleep 0.05; done");
+    spec.limits = Resources { cpu_milli: 250, memory_bytes: 32 << 20 };
+    spec.pids_limit = 20;
+    host.run(spec).await;
+    let format = "{{.HostConfig.CpuQuota}} {{.HostConfig.CpuPeriod}} {{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} \
+                  {{.HostConfig.PidsLimit}}";
+    let told = docker(&["inspect", "--format", format, &host.containers()[0]]).unwrap();
+    assert_eq!(told, "25000 100000 33554432 33554432 20");
+    host.stop("SIGKILL", Duration::ZERO);
+    host.exit(1).await;
+}
+
+#[tokio::test]
+async fn a_command_inside_says_how_it_is() {
+    let Some(image) = image("a_command_inside_says_how_it_is", &[]) else { return };
+    let mut host = Host::new().await;
+    host.run(host.spec(1, &image.name, "touch /tmp/well; echo ready; while :; do sleep 0.05; done")).await;
+    host.log_has("ready").await;
+    assert_eq!(host.probe("test -f /tmp/well", PATIENCE).await, ProbeOutcome::Passed);
+    let failed = host.probe("echo no such luck; exit 3", PATIENCE).await;
+    assert_eq!(failed, ProbeOutcome::Failed("exited with code 3: no such luck".into()));
+    let late = host.probe("exec sleep 1000", Duration::from_millis(800)).await;
+    assert!(matches!(&late, ProbeOutcome::Failed(why) if why.contains("no answer within")), "{late:?}");
+    // The next command sees that nothing of it is left.
+    assert_eq!(host.probe("! ps | grep -q '[s]leep 1000'", PATIENCE).await, ProbeOutcome::Passed);
+    host.stop("SIGKILL", Duration::ZERO);
+    host.exit(1).await;
 }

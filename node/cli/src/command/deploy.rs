@@ -1,4 +1,4 @@
-//! `dunlin deploy`: a Compose file to a stack, and with `--wait` until every replica is ready.
+//! `dunlin deploy`: a Compose file to a stack, and with `--wait` until every replica is ready and every job complete.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Read as _};
@@ -9,6 +9,7 @@ use dunlin_agent::api::types::{DeployBody, WrittenBody};
 use dunlin_compose::{Project, Source};
 use serde_json::Value;
 
+use super::listing::text;
 use super::{Done, write};
 use crate::args::Deploy;
 use crate::client::Client;
@@ -28,6 +29,8 @@ pub(super) fn run(client: &Client, args: &Deploy) -> Done {
     let body = DeployBody {
         stack: stack.clone(),
         services: project.services,
+        waves: project.waves.filter(|_| !args.activate),
+        policies: project.policies,
         ack: write::ack(&args.durability)?,
         timeout_ms: write::timeout_ms(&args.durability),
     };
@@ -35,7 +38,7 @@ pub(super) fn run(client: &Client, args: &Deploy) -> Done {
     let written: WrittenBody = client.post("deploy", &body, within)?;
     let code = write::report(&written, &format!("stack {stack} accepted"), args.json)?;
     if args.wait {
-        wait(client, &services, written.hlc, started, within)?;
+        wait(client, &stack, &services, written.hlc, started, within)?;
     } else if !args.json {
         eprintln!("watch it with: dunlin ps {stack}");
     }
@@ -88,29 +91,32 @@ pub(super) fn stack_name(typed: Option<&String>, file: &Path, project: &Project)
         .ok_or_else(|| Failure::usage("the stack has no name", "write `name:` into the file, or give --stack NAME"))
 }
 
-/// Waits until every replica of these services is ready at its newest revision.
-fn wait(client: &Client, services: &[String], hlc: u64, started: Instant, within: Duration) -> Result<(), Failure> {
+/// Waits until every replica of these services is ready at its newest revision, and every job among them complete.
+fn wait(
+    client: &Client,
+    stack: &str,
+    services: &[String],
+    hlc: u64,
+    started: Instant,
+    within: Duration,
+) -> Result<(), Failure> {
     let show = std::io::stderr().is_terminal();
     let mut last = String::new();
     loop {
         let rows: Vec<Value> = client.get(&format!("services?at_least={hlc}"))?;
         let known: BTreeMap<&str, &Value> =
             rows.iter().filter_map(|row| Some((row.get("service")?.as_str()?, row))).collect();
-        let number = |row: &Value, key: &str| row.get(key).and_then(Value::as_u64).unwrap_or(0);
-        let mut open = Vec::new();
-        for service in services {
+        let mut open: Vec<String> = wave(client, stack)?.into_iter().collect();
+        let is_staged = !open.is_empty();
+        for service in services.iter().filter(|_| !is_staged) {
             let Some(row) = known.get(service.as_str()) else {
                 open.push(format!("{service} not seen yet"));
                 continue;
             };
-            let (wanted, ready, updated) =
-                (number(row, "replicas_wanted"), number(row, "ready"), number(row, "updated"));
-            if ready.min(updated) < wanted {
-                open.push(format!("{service} {ready}/{wanted}"));
-            }
+            open.extend(still_open(service, row)?);
         }
         if open.is_empty() {
-            eprintln!("all replicas ready after {:.2} s", started.elapsed().as_secs_f64());
+            eprintln!("all ready or complete after {:.2} s", started.elapsed().as_secs_f64());
             return Ok(());
         }
         let line = open.join(", ");
@@ -125,9 +131,59 @@ fn wait(client: &Client, services: &[String], hlc: u64, started: Instant, within
     }
 }
 
+/// What is waited for of a service; none if there is nothing left.
+///
+/// # Errors
+/// It is a job that has failed.
+pub(super) fn still_open(service: &str, row: &Value) -> Result<Option<String>, Failure> {
+    let number = |key: &str| row.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let (kind, state) = (text(row, "kind"), text(row, "state"));
+    let wanted = number("replicas_wanted");
+    // Its runs come by themselves.
+    if kind == "cron" {
+        return Ok(None);
+    }
+    if !kind.ends_with("job") {
+        let ready = number("ready").min(number("updated"));
+        return Ok((ready < wanted).then(|| format!("{service} {ready}/{wanted}")));
+    }
+    let (done, failed) = (number("succeeded"), number("failed"));
+    if state == "failed" {
+        let what = format!("{service} has failed: {failed} of {wanted} for good, {done} finished");
+        let remedy = format!("dunlin ps {service} says why; the same deploy again tries again what failed");
+        return Err(Failure::new(Kind::Failed, what, remedy));
+    }
+    Ok((state != "complete").then(|| format!("{service} {done}/{wanted} finished")))
+}
+
+/// How the stack's first wave stands, if one is on.
+///
+/// # Errors
+/// It will not go on by itself.
+fn wave(client: &Client, stack: &str) -> Result<Option<String>, Failure> {
+    let rows: Vec<Value> = client.get("stacks")?;
+    let of_stack = rows.iter().find(|row| row.get("stack").and_then(Value::as_str) == Some(stack));
+    let Some(wave) = of_stack.and_then(|row| row.get("wave")).filter(|wave| !wave.is_null()) else { return Ok(None) };
+    let text = wave.get("text").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if wave.get("stays").and_then(Value::as_bool) == Some(true) {
+        return Err(Failure::new(Kind::Failed, text, "deploy the corrected file, or this one at once with --activate"));
+    }
+    Ok(Some(text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_is_waited_for_until_its_end() {
+        let row = |state: &str| serde_json::json!({"kind": "job", "state": state, "replicas_wanted": 3, "succeeded": 2, "failed": 1});
+        assert_eq!(still_open("s/j", &row("running")).ok().flatten().as_deref(), Some("s/j 2/3 finished"));
+        assert_eq!(still_open("s/j", &row("complete")).ok(), Some(None));
+        assert!(still_open("s/j", &row("failed")).is_err());
+        let cron = serde_json::json!({"kind": "cron", "state": "running", "replicas_wanted": 3, "ready": 1});
+        assert_eq!(still_open("s/c", &cron).ok(), Some(None));
+    }
 
     #[test]
     fn the_example_is_what_it_says() {

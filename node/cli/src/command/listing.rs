@@ -49,7 +49,7 @@ pub(super) fn nodes(client: &Client, args: &Listing) -> Done {
         let cpu = |key: &str| format!("{}.{}", number(row, key) / 1_000, number(row, key) % 1_000 / 100);
         table.row(vec![
             format!("{}{me}", text(row, "name")),
-            text(row, "state"),
+            state(row),
             text(row, "address"),
             text(row, "zone"),
             format!("{}/{}", cpu("cpu_reserved_milli"), cpu("cpu_milli")),
@@ -62,6 +62,14 @@ pub(super) fn nodes(client: &Client, args: &Listing) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A node's state, and what is ordered of it.
+fn state(row: &Value) -> String {
+    let ordered = ["drained", "cordoned"].into_iter().filter(|key| row[*key] == true).map(str::to_owned);
+    let ordered = ordered.chain((row["voter"] == true).then(|| "voter".to_owned()));
+    let taints = list(&row["taints"]).iter().map(|_| "tainted".to_owned()).take(1);
+    std::iter::once(text(row, "state")).chain(ordered).chain(taints).collect::<Vec<_>>().join(",")
+}
+
 pub(super) fn services(client: &Client, args: &Listing) -> Done {
     let value = rows(client, "services", args)?;
     if args.json {
@@ -70,10 +78,16 @@ pub(super) fn services(client: &Client, args: &Listing) -> Done {
     }
     let mut table = Table::new(&["SERVICE", "KIND", "READY", "UPDATED", "REVISION", "PORTS", "RUNS"]);
     for row in list(&value) {
+        let kind = text(row, "kind");
+        let (kind, done) = match kind.as_str() {
+            "cron" => (format!("cron, {}", scheduled(row)), "ready"),
+            "job" | "global-job" => (format!("{kind}, {}", text(row, "state")), "succeeded"),
+            _ => (kind, "ready"),
+        };
         table.row(vec![
             text(row, "service"),
-            text(row, "kind"),
-            format!("{}/{}", number(row, "ready"), number(row, "replicas_wanted")),
+            kind,
+            format!("{}/{}", number(row, done), number(row, "replicas_wanted")),
             text(row, "updated"),
             text(row, "revision").chars().take(8).collect(),
             text(row, "ports"),
@@ -82,6 +96,14 @@ pub(super) fn services(client: &Client, args: &Listing) -> Done {
     }
     table.print("no services; deploy some with: dunlin deploy -f compose.yaml")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How a cron service stands: what it does, when the next run is due, and how the last ones ended, the newest first.
+fn scheduled(row: &Value) -> String {
+    let next = row["next_run_ms"].as_u64().map(|at| format!(", next {}", render::clock(at))).unwrap_or_default();
+    let over: Vec<&str> = list(&row["runs"]).iter().filter_map(|run| run["state"].as_str()).collect();
+    let last = if over.is_empty() { String::new() } else { format!(", last {}", over.join(" ")) };
+    format!("{}{next}{last}", text(row, "state"))
 }
 
 pub(super) fn stacks(client: &Client, args: &Listing) -> Done {
@@ -96,6 +118,9 @@ pub(super) fn stacks(client: &Client, args: &Listing) -> Done {
         table.row(vec![text(row, "stack"), ready, text(row, "in_force"), text(row, "services")]);
     }
     table.print("no stacks; deploy one with: dunlin deploy -f compose.yaml")?;
+    for row in list(&value).iter().filter(|row| row["wave"].is_object()) {
+        render::print_line(&text(&row["wave"], "text"))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -111,7 +136,8 @@ pub(super) fn ps(client: &Client, args: &Ps) -> Done {
         render::json(&value)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(&["REPLICA", "NODE", "PHASE", "READY", "AGE", "RESTARTS", "ENDPOINT", "DETAIL"]);
+    let mut table =
+        Table::new(&["REPLICA", "NODE", "PHASE", "READY", "AGE", "RESTARTS", "RESERVES", "ENDPOINT", "DETAIL"]);
     for row in list(&value) {
         let since = number(row, "since_ms");
         table.row(vec![
@@ -121,6 +147,7 @@ pub(super) fn ps(client: &Client, args: &Ps) -> Done {
             text(row, "ready"),
             if since == 0 { "-".to_owned() } else { age(since) },
             text(row, "restarts"),
+            reserves(row),
             text(row, "endpoint"),
             text(row, "detail"),
         ]);
@@ -129,10 +156,22 @@ pub(super) fn ps(client: &Client, args: &Ps) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What counts against the node; with a mark where it was learnt.
+fn reserves(row: &Value) -> String {
+    let milli = number(row, "cpu_reserved_milli");
+    let cpus = format!("{}.{:03}", milli / 1_000, milli % 1_000);
+    let cpus = cpus.trim_end_matches('0').trim_end_matches('.');
+    let learnt = if row["learnt"] == true { " learnt" } else { "" };
+    format!("{cpus}/{}{learnt}", bytes(number(row, "memory_reserved_bytes")))
+}
+
 /// Leaves out what was lost with its node once its replica runs elsewhere.
 fn hide_replaced(items: &mut Vec<Value>) {
-    let runs: BTreeSet<String> =
-        items.iter().filter(|row| row["ready"] == true).map(|row| text(row, "replica")).collect();
+    let runs: BTreeSet<String> = items
+        .iter()
+        .filter(|row| row["ready"] == true || row["phase"] == "exited")
+        .map(|row| text(row, "replica"))
+        .collect();
     items.retain(|row| text(row, "phase") != "lost" || !runs.contains(&text(row, "replica")));
 }
 

@@ -4,6 +4,7 @@ mod agent;
 mod ask;
 mod conflicts;
 pub(crate) mod deploy;
+mod dns;
 mod doctor;
 mod events;
 mod hello;
@@ -11,10 +12,18 @@ mod init;
 mod listing;
 mod logs;
 mod node;
+mod order;
+mod rollout;
+mod run;
 mod sim;
+mod sim_compare;
 mod sim_figures;
+mod sim_flock;
+mod sim_init;
 mod sim_place;
+mod sim_sweep;
 mod sim_trace;
+mod sim_view;
 mod token;
 mod write;
 
@@ -43,6 +52,7 @@ pub(crate) fn run(typed: Typed) -> Done {
         Command::Init(args) => init::run(&args, &data_dir),
         Command::Agent(args) => agent::run(&args, &data_dir),
         Command::Deploy(args) => deploy::run(&client, &args),
+        Command::Run(args) => run::run(&client, &args),
         Command::Plan(args) => ask::plan(&client, &args),
         Command::Whatif(args) => ask::whatif(&client, &args),
         Command::Explain(args) => ask::explain(&client, &args),
@@ -55,12 +65,15 @@ pub(crate) fn run(typed: Typed) -> Done {
         Command::Events(args) => events::run(&client, &args),
         Command::Logs(args) => logs::run(&client, &args),
         Command::Scale(args) => write::scale(&client, &args),
+        Command::Rollout(args) => rollout::run(&client, &args),
+        Command::Rollback(args) => rollout::rollback(&client, &args),
         Command::Rm(args) => write::rm(&client, &args),
         Command::Conflicts(args) => conflicts::run(&client, &args),
         Command::Node(args) => node::run(&client, &args),
         Command::Ca(Ca::Rotate { json }) => node::rotate(&client, json),
         Command::Token(args) => token::run(&client, &args),
-        Command::Sim(args) => sim::run(&args),
+        Command::Dns(args) => dns::run(&client, &args),
+        Command::Sim(args) => sim::run(&client, &args),
         Command::Hello => hello::run(),
         Command::Keep { arguments } => Ok(exit(dunlin_agent::keep::main(arguments))),
         Command::Completions { shell } => {

@@ -1,12 +1,12 @@
-//! `dunlin node` and `dunlin ca`: what operators do about whom to trust.
+//! `dunlin node` and `dunlin ca`: what operators do about nodes, and about whom to trust.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dunlin_agent::api::types::{Aftermath, RemoveNodeBody, RemovedNode, Rotation};
+use dunlin_agent::api::types::{Aftermath, OrderWord, RemoveNodeBody, RemovedNode, Rotation};
 
-use super::{Done, write};
-use crate::args::Node;
+use super::{Done, order, write};
+use crate::args::{Durability, Node};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::render;
@@ -16,15 +16,28 @@ use crate::render::table::Table;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) fn run(client: &Client, args: &Node) -> Done {
-    let Node::Rm { node, compromised, durability, json } = args;
+    match args {
+        Node::Drain { node, deadline, wait, options } => {
+            order::drain(client, node, deadline.as_deref(), *wait, options)
+        }
+        Node::Undrain { node, options } => order::plain(client, node, OrderWord::Undrain, options),
+        Node::Cordon { node, options } => order::plain(client, node, OrderWord::Cordon, options),
+        Node::Uncordon { node, options } => order::plain(client, node, OrderWord::Uncordon, options),
+        Node::Label(args) => order::lists(client, OrderWord::Label, args),
+        Node::Taint(args) => order::lists(client, OrderWord::Taint, args),
+        Node::Rm { node, compromised, durability, json } => rm(client, node, *compromised, durability, *json),
+    }
+}
+
+fn rm(client: &Client, node: &str, compromised: bool, durability: &Durability, json: bool) -> Done {
     let body = RemoveNodeBody {
-        node: node.clone(),
-        compromised: *compromised,
+        node: node.to_owned(),
+        compromised,
         ack: write::ack(durability)?,
         timeout_ms: write::timeout_ms(durability),
     };
     let removed: RemovedNode = client.post("nodes/remove", &body, write::timeout(durability))?;
-    if *json {
+    if json {
         render::json(&removed)?;
         return Ok(if write::is_kept(&removed.written) { ExitCode::SUCCESS } else { ExitCode::from(3) });
     }

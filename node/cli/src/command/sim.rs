@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use dunlin_sim::cli::{Outcome, RunOptions, Watch};
 use serde::Serialize;
 
 use super::{Done, sim_figures, sim_trace};
 use crate::args::Sim;
+use crate::client::Client;
 use crate::failure::Failure;
 use crate::render;
 use crate::render::table::Table;
@@ -19,12 +21,17 @@ struct ScenarioRow {
     about: String,
 }
 
-pub(super) fn run(args: &Sim) -> Done {
+pub(super) fn run(client: &Client, args: &Sim) -> Done {
     match args {
         Sim::List { json } => list(*json),
         Sim::Figures { rows, nodes, baseline, save, json } => {
             sim_figures::run(rows, *nodes, baseline.as_deref(), save.as_deref(), *json)
         }
+        Sim::Init(args) => super::sim_init::run(args),
+        Sim::FromCluster(args) => super::sim_flock::run(client, args),
+        Sim::View { what, nodes, seed, json } => super::sim_view::run(what, *nodes, *seed, *json),
+        Sim::Compare { a, b, fail_on_worse, json } => super::sim_compare::run(a, b, *fail_on_worse, *json),
+        Sim::Sweep(args) => super::sim_sweep::run(args),
         Sim::Place(args) => super::sim_place::run(args),
         Sim::Replay { trace, json } => sim_trace::replay(trace, *json),
         Sim::Shrink { trace, runs, json } => sim_trace::shrink(trace, *runs, *json),
@@ -42,39 +49,67 @@ pub(super) fn run(args: &Sim) -> Done {
             };
             let options =
                 RunOptions { scenario: scenario.clone(), nodes: *nodes, seeds, jobs: (*jobs).max(1), json: *json };
-            let outcomes = match folder {
-                None => watched(&options, |watch| dunlin_sim::cli::run_watched(&options, watch))?,
-                Some(folder) => reported(&options, folder)?,
-            };
-            let done = report(&outcomes, *json);
-            sim_trace::keep(&options, &outcomes, traces)?;
-            done
+            run_all(&options, folder.as_deref(), traces)
         }
     }
 }
 
+/// Runs a file that was just written.
+pub(super) fn run_file(file: &str, seeds: Option<&str>, folder: Option<&Path>, json: bool) -> Done {
+    let seeds = seeds.map_or(Ok(1..=1), range)?;
+    let options = RunOptions { scenario: file.to_owned(), nodes: None, seeds, jobs: 1, json };
+    run_all(&options, folder, Path::new("."))
+}
+
+fn run_all(options: &RunOptions, folder: Option<&Path>, traces: &Path) -> Done {
+    let outcomes = match folder {
+        None => watched(options, |watch| dunlin_sim::cli::run_watched(options, watch))?,
+        Some(folder) => reported(options, folder)?,
+    };
+    let done = report(&outcomes, options.json);
+    sim_trace::keep(options, &outcomes, traces)?;
+    done
+}
+
 /// Runs while a line tells how far it has come.
-fn watched<T>(options: &RunOptions, work: impl FnOnce(&Watch) -> Result<T, String>) -> Result<T, Failure> {
-    let watch = Watch::default();
+pub(super) fn watched<T>(options: &RunOptions, work: impl FnOnce(&Watch) -> Result<T, String>) -> Result<T, Failure> {
+    let (watch, begin) = (Watch::default(), Instant::now());
     let seeds = (options.seeds.end() - options.seeds.start()).saturating_add(1);
-    let done = waiting::while_told(|| told(&watch, seeds), || work(&watch));
+    let done =
+        waiting::while_told(|| told(&watch, seeds, options.jobs, begin.elapsed().as_secs_f64()), || work(&watch));
     done.map_err(|e| Failure::usage(e, "dunlin sim list"))
 }
 
-/// How far runs have come, for a terminal.
-fn told(watch: &Watch, seeds: u64) -> String {
+/// How far runs have come, how fast, and how long it still takes, for a terminal.
+#[allow(clippy::cast_precision_loss, reason = "for display")]
+fn told(watch: &Watch, seeds: u64, jobs: usize, passed: f64) -> String {
     let (at, end) = watch.time_ms();
     let time = format!("{} of {} s", at / 1_000, end / 1_000);
     let (done, broken) = (watch.done(), watch.broken());
     let bad =
         if broken == 0 { String::new() } else { format!(", {}", waiting::red(&format!("{broken} broke a promise"))) };
-    if seeds == 1 {
-        return time;
-    }
-    if done >= seeds {
+    if seeds > 1 && done >= seeds {
         return format!("recording one of {seeds} seeds{bad}: {time}");
     }
-    format!("{done}/{seeds} seeds{bad}, the latest at {time}")
+    // Of those that run beside the one that was heard of, nobody knows how far they are: as far, on the whole.
+    let under_way = u64::try_from(jobs).unwrap_or(1).clamp(1, (seeds - done).max(1)) as f64;
+    let runs = done as f64 + under_way * at as f64 / end.max(1) as f64;
+    let speed = runs * end as f64 / 1e3 / passed.max(1e-3);
+    let left = format!("{speed:.0} x real time, {}", left(runs / seeds as f64, passed));
+    if seeds == 1 {
+        format!("{time}, {left}")
+    } else {
+        format!("{done}/{seeds} seeds{bad}, the latest at {time}, {left}")
+    }
+}
+
+/// How much is done of what has taken so many seconds, and how many more it takes at that pace.
+pub(super) fn left(share: f64, passed: f64) -> String {
+    let percent = format!("{:.0} %", share.clamp(0.0, 1.0) * 100.0);
+    if share < 0.01 {
+        return percent;
+    }
+    format!("{percent}, {:.0} s left", (passed * (1.0 - share) / share).clamp(0.0, 1e7))
 }
 
 /// Runs, and leaves a report in a folder. That it can be made is known before anything runs.
@@ -157,6 +192,9 @@ pub(super) fn summary(outcome: &Outcome) -> String {
         outcome.moves,
         outcome.moves_minimum,
     );
+    if outcome.unready > 0 {
+        text.push_str(&format!("; {} replicas ready nowhere at the end", outcome.unready));
+    }
     for broken in &outcome.violations {
         text.push_str(&format!("\n  BROKEN {} at {} s: {}", broken.invariant, broken.at_s, broken.detail));
     }
@@ -201,10 +239,11 @@ mod tests {
     #[test]
     fn how_far_it_has_come_is_told_in_seeds_or_in_time() {
         let watch = Watch::default();
-        assert_eq!(told(&watch, 1), "0 of 0 s");
-        assert_eq!(told(&watch, 100), "0/100 seeds, the latest at 0 of 0 s");
+        assert_eq!(told(&watch, 1, 1, 2.0), "0 of 0 s, 0 x real time, 0 %");
+        assert_eq!(told(&watch, 100, 2, 2.0), "0/100 seeds, the latest at 0 of 0 s, 0 x real time, 0 %");
         dunlin_sim::cli::run_watched(&options(1..=2), &watch).expect("it runs");
-        assert!(told(&watch, 100).starts_with("2/100 seeds, the latest at "), "{}", told(&watch, 100));
-        assert!(told(&watch, 2).starts_with("recording one of 2 seeds: "), "{}", told(&watch, 2));
+        let text = told(&watch, 100, 1, 6.0);
+        assert!(text.starts_with("2/100 seeds, the latest at ") && text.ends_with(" %, 194 s left"), "{text}");
+        assert!(told(&watch, 2, 1, 2.0).starts_with("recording one of 2 seeds: "), "{}", told(&watch, 2, 1, 2.0));
     }
 }

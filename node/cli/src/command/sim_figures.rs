@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use dunlin_sim::cli::Watch;
 use dunlin_sim::figures::{Figure, Stored, measure, stored};
 
-use super::Done;
+use super::{Done, sim};
 use crate::failure::{Failure, Kind};
 use crate::render;
 use crate::render::table::Table;
@@ -14,10 +15,14 @@ use crate::render::waiting;
 
 pub(super) fn run(rows: &[String], nodes: u32, baseline: Option<&Path>, save: Option<&Path>, json: bool) -> Done {
     let baseline = baseline.map(read).transpose()?;
-    let watch = Watch::default();
+    let (watch, begin) = (Watch::default(), Instant::now());
+    let all = if rows.is_empty() { dunlin_sim::figures::list().len() } else { rows.len() };
+    #[allow(clippy::cast_precision_loss, reason = "a few rows")]
     let told = || {
         let (at, end) = watch.time_ms();
-        format!("{} rows done, the next at {} of {} s", watch.done(), at / 1_000, end / 1_000)
+        let share = (watch.done() as f64 + at as f64 / end.max(1) as f64) / all.max(1) as f64;
+        let left = sim::left(share, begin.elapsed().as_secs_f64());
+        format!("{} of {all} rows done, the next at {} of {} s, {left}", watch.done(), at / 1_000, end / 1_000)
     };
     let figures = waiting::while_told(told, || measure(rows, nodes, baseline.as_ref(), &watch))
         .map_err(|e| Failure::usage(e, "dunlin sim figures --help"))?;

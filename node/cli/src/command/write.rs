@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dunlin_agent::api::types::{RemoveBody, ScaleBody, WrittenBody};
+use dunlin_agent::api::types::{DropBody, RemoveBody, ScaleBody, WrittenBody};
 use dunlin_core::face::Ack;
 
 use super::Done;
@@ -74,6 +74,12 @@ pub(super) fn scale(client: &Client, args: &Scale) -> Done {
 }
 
 pub(super) fn rm(client: &Client, args: &Rm) -> Done {
+    if args.stack.contains('/') {
+        let (service, ack) = (args.stack.clone(), ack(&args.durability)?);
+        let body = DropBody { service, ack, timeout_ms: timeout_ms(&args.durability) };
+        let written: WrittenBody = client.post("services/remove", &body, timeout(&args.durability))?;
+        return report(&written, &format!("{} removed", args.stack), args.json);
+    }
     let body =
         RemoveBody { stack: args.stack.clone(), ack: ack(&args.durability)?, timeout_ms: timeout_ms(&args.durability) };
     let written: WrittenBody = client.post("remove", &body, timeout(&args.durability))?;

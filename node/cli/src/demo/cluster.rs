@@ -88,7 +88,7 @@ impl Cluster {
         let log = log.map_err(|e| Failure::failed(format!("{}: {e}", node.dir.display())))?;
         let mut command = Command::new(&self.exe);
         command.arg("agent").arg("--data-dir").arg(&node.dir).args(["--name", &node.name]);
-        command.args(["--bind", &node.port().to_string(), "--dns", &node.dns().to_string()]);
+        command.args(["--bind", &node.port().to_string(), "--dns", &node.dns().to_string(), "--workload-dns", "off"]);
         command.args(["--cpus", "1", "--memory", "512M"]);
         // Ranges apart, for workloads that bind all addresses: these nodes share one host.
         let base = 21_000 + 500 * n;

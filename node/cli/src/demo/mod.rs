@@ -172,6 +172,8 @@ fn deploy_web(cluster: &Cluster, exe: &Path) -> Result<f64, Failure> {
     let body = DeployBody {
         stack: "shop".to_owned(),
         services: project.services,
+        policies: project.policies,
+        waves: None,
         ack: dunlin_core::face::Ack::Default,
         timeout_ms: 10_000,
     };

@@ -5,13 +5,15 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use dunlin_gossip::limits::MAX_REPLICAS;
-use dunlin_gossip::model::{Constraint, ConstraintOp, Mode, Resources, RestartCondition, RestartPolicy};
+use dunlin_gossip::model::{
+    Constraint, ConstraintOp, Cron, Demand, Job, Mode, Resources, RestartCondition, RestartPolicy,
+};
 use dunlin_gossip::time::Duration;
 
 use super::amounts::{bytes, cpu_milli, duration, positive_duration};
 use crate::problem::Log;
 use crate::schema::{self, Fields};
-use crate::value::{Value, quoted};
+use crate::value::{Place, Value, quoted};
 
 /// Swarm's own default between two attempts.
 const DEFAULT_DELAY: Duration = Duration::from_secs(5);
@@ -27,48 +29,75 @@ pub(crate) struct Deploy {
     pub(crate) mode: Mode,
     pub(crate) reservation: Resources,
     pub(crate) limits: Resources,
-    pub(crate) constraints: Vec<Constraint>,
+    /// Limits and reservations beyond these.
+    pub(crate) demand: Demand,
+    pub(crate) constraints: Vec<(Constraint, Place)>,
     pub(crate) restart: RestartPolicy,
 }
 
-/// Reads `deploy` and `restart` of a service.
-pub(crate) fn deploy(service: &Fields<'_>, log: &mut Log<'_>) -> Deploy {
+/// Reads `deploy` and `restart` of a service, which may have a schedule.
+pub(crate) fn deploy(service: &Fields<'_>, cron: Option<Cron>, log: &mut Log<'_>) -> Deploy {
     let restart = service.get("restart").and_then(|v| restart(v, log));
     let fields = service.get("deploy").and_then(|v| Fields::read(&schema::DEPLOY, v, log));
     let get = |key: &str| fields.as_ref().and_then(|f| f.get(key));
-    let (reservation, limits) = resources(get("resources"), service.get("image").is_some(), log);
+    let (reservation, limits, demand) = resources(get("resources"), log);
+    let mode = match cron {
+        None => mode(get("mode"), get("replicas"), log),
+        Some(cron) => scheduled(cron, get("mode"), get("replicas"), log),
+    };
     Deploy {
-        mode: mode(get("mode"), get("replicas"), log),
+        mode,
         reservation,
         limits,
+        demand,
         constraints: get("placement").map(|v| placement(v, log)).unwrap_or_default(),
-        restart: restart_policy(get("restart_policy"), restart, log),
+        restart: restart_policy(get("restart_policy"), restart, mode, log),
     }
 }
 
 fn mode(mode: Option<&Value<'_>>, replicas: Option<&Value<'_>>, log: &mut Log<'_>) -> Mode {
     let count = replicas.and_then(|v| v.number(log, 0, MAX_REPLICAS));
     let replicated = Mode::Replicated(count.unwrap_or(1));
-    let remedy = "write replicated or global";
+    let remedy = "write replicated, global, replicated-job or global-job";
     let Some(mode) = mode else { return replicated };
     match mode.text(log, remedy) {
         None | Some("replicated") => replicated,
-        Some("global") => {
+        Some(global @ ("global" | "global-job")) => {
             if let Some(replicas) = replicas {
-                let what = "a global service runs once on each node and has no number of replicas";
-                replicas.error(log, what, "remove 'replicas', or write mode: replicated");
+                let what = format!("a {global} service runs once on each node and has no number of replicas");
+                replicas.error(log, what, "remove 'replicas', or write mode: replicated or replicated-job");
             }
-            Mode::Global
+            if global == "global" { Mode::Global } else { Mode::GlobalJob(Job::default()) }
         }
-        Some(job @ ("replicated-job" | "global-job")) => {
-            mode.error(log, format!("jobs ({job}) are not supported yet"), remedy);
-            replicated
-        }
+        Some("replicated-job") => Mode::Job(Job { completions: count.unwrap_or(1), ..Job::default() }),
         Some(other) => {
             mode.error(log, format!("{} is no mode", quoted(other)), remedy);
             replicated
         }
     }
+}
+
+/// Each run of a schedule is a job, and nothing else.
+fn scheduled(cron: Cron, mode: Option<&Value<'_>>, replicas: Option<&Value<'_>>, log: &mut Log<'_>) -> Mode {
+    let remedy = "write mode: replicated-job, or leave it out";
+    let text = mode.and_then(|mode| Some((mode, mode.text(log, remedy)?)));
+    match text {
+        None | Some((_, "replicated-job")) => {}
+        Some((mode, "global-job")) => {
+            let what = "what is scheduled runs in so many slots, and not once on each node";
+            mode.error(
+                log,
+                what,
+                "write mode: replicated-job with replicas and max_replicas_per_node, or remove the schedule",
+            );
+        }
+        Some((mode, other)) => {
+            let what = format!("what is scheduled ends, and {} does not", quoted(other));
+            mode.error(log, what, "write mode: replicated-job or leave it out, or remove 'x-dunlin.schedule'");
+        }
+    }
+    let count = replicas.and_then(|v| v.number(log, 0, MAX_REPLICAS));
+    Mode::Cron(Cron { job: Job { completions: count.unwrap_or(1), ..cron.job }, ..cron })
 }
 
 /// Amounts of one block, each if given.
@@ -88,15 +117,11 @@ impl Given {
 }
 
 /// Reservation and limits. A reservation that is not given is the limit, else the default of that resource.
-fn resources(value: Option<&Value<'_>>, in_container: bool, log: &mut Log<'_>) -> (Resources, Resources) {
+fn resources(value: Option<&Value<'_>>, log: &mut Log<'_>) -> (Resources, Resources, Demand) {
     let fields = value.and_then(|v| Fields::read(&schema::RESOURCES, v, log));
     let block = |key: &str| fields.as_ref().and_then(|f| f.get(key));
     let limit_fields = block("limits").and_then(|v| Fields::read(&schema::LIMITS, v, log));
     let reserve_fields = block("reservations").and_then(|v| Fields::read(&schema::RESERVATIONS, v, log));
-    if let (true, Some(at)) = (in_container, block("limits")) {
-        let remedy = "remove it; 'reservations' decide where a container fits";
-        at.error(log, "limits of containers are not enforced yet", remedy);
-    }
     let limits = limit_fields.as_ref().map(|f| Given::read(f, log)).unwrap_or_default();
     let reserved = reserve_fields.as_ref().map(|f| Given::read(f, log)).unwrap_or_default();
     if let Some(fields) = &limit_fields {
@@ -122,18 +147,29 @@ fn resources(value: Option<&Value<'_>>, in_container: bool, log: &mut Log<'_>) -
         cpu_milli: reserved.cpu_milli.or(limits.cpu_milli).unwrap_or(default.cpu_milli),
         memory_bytes: reserved.memory_bytes.or(limits.memory_bytes).unwrap_or(default.memory_bytes),
     };
+    // A default can be learnt better; what was written, here or as a limit, is meant.
+    let demand = Demand {
+        pids_limit: limit_fields
+            .as_ref()
+            .and_then(|f| f.get("pids"))
+            .and_then(|v| v.number(log, 1, u32::MAX))
+            .map_or(0, u64::from),
+        firm_cpu: reserved.cpu_milli.or(limits.cpu_milli) == Some(default.cpu_milli),
+        firm_memory: reserved.memory_bytes.or(limits.memory_bytes) == Some(default.memory_bytes),
+        ..Demand::default()
+    };
     let limits = Resources {
         cpu_milli: limits.cpu_milli.unwrap_or_default(),
         memory_bytes: limits.memory_bytes.unwrap_or_default(),
     };
-    (reservation, limits)
+    (reservation, limits, demand)
 }
 
-fn placement(value: &Value<'_>, log: &mut Log<'_>) -> Vec<Constraint> {
+fn placement(value: &Value<'_>, log: &mut Log<'_>) -> Vec<(Constraint, Place)> {
     let Some(fields) = Fields::read(&schema::PLACEMENT, value, log) else { return Vec::new() };
     let Some(list) = fields.get("constraints") else { return Vec::new() };
     let items = list.list(log, CONSTRAINT).unwrap_or_default();
-    items.iter().filter_map(|item| constraint(item, log)).collect()
+    items.iter().filter_map(|item| Some((constraint(item, log)?, item.place()))).collect()
 }
 
 /// How constraints compare, as they are written; what contains another comes first.
@@ -231,8 +267,9 @@ fn restart(value: &Value<'_>, log: &mut Log<'_>) -> Option<Restart> {
     }
 }
 
-fn restart_policy(value: Option<&Value<'_>>, restart: Option<Restart>, log: &mut Log<'_>) -> RestartPolicy {
-    let (condition, max_attempts) = restart.unwrap_or((RestartCondition::Any, None));
+fn restart_policy(value: Option<&Value<'_>>, restart: Option<Restart>, mode: Mode, log: &mut Log<'_>) -> RestartPolicy {
+    let unstated = if mode.job().is_some() { RestartCondition::OnFailure } else { RestartCondition::Any };
+    let (condition, max_attempts) = restart.unwrap_or((unstated, None));
     let mut policy = RestartPolicy { condition, delay: DEFAULT_DELAY, max_attempts, window: DEFAULT_WINDOW };
     let Some(fields) = value.and_then(|v| Fields::read(&schema::RESTART_POLICY, v, log)) else { return policy };
     if let Some(at) = fields.get("condition") {

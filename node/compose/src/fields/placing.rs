@@ -5,14 +5,15 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use dunlin_gossip::model::{
-    Affinity, Constraint, DeviceRequest, Further, MAX_DEVICES, Placing, ServiceName, Skew, StackName, Strategy, WHOLE,
+    Affinity, Constraint, DeviceRequest, Further, MAX_DEVICES, Placing, Preemptible, ServiceName, Skew, StackName,
+    Strategy, Tail, Toleration, WHOLE,
 };
 
 use super::amounts::bytes;
 use super::deploy::{constraint, is_label};
 use crate::problem::Log;
 use crate::schema::{self, Fields};
-use crate::value::{Value, quoted};
+use crate::value::{Place, Value, quoted};
 
 /// Rules of one kind that a service may have.
 const MAX_RULES: usize = 16;
@@ -21,17 +22,27 @@ const MAX_SPREAD: usize = 3;
 const SPREAD: &str = "write '- spread: node.labels.NAME'";
 const MODELS: &str = "write a list of models, as in [T4, A10]";
 
+/// Where what can contradict itself was written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places {
+    pub(crate) constraints: Vec<Place>,
+    pub(crate) affinities: Vec<Place>,
+    pub(crate) per_node: Option<Place>,
+}
+
 /// Reads what `deploy` and `x-dunlin` say; constraints of `x-dunlin` are returned beside.
 pub(super) fn placing(
     deploy: Option<&Fields<'_>>,
     dunlin: Option<&Fields<'_>>,
+    places: &mut Places,
     log: &mut Log<'_>,
-) -> (Placing, Vec<Constraint>) {
+) -> (Placing, Vec<(Constraint, Place)>) {
     let mut placing = Placing::default();
     if let Some(fields) = deploy.and_then(|f| f.get("placement")).and_then(|v| Fields::quiet(&schema::PLACEMENT, v)) {
-        placing.max_per_node = fields.get("max_replicas_per_node").and_then(|v| v.number(log, 0, u32::MAX));
-        // Swarm reads 0 as no bound.
-        placing.max_per_node = placing.max_per_node.filter(|most| *most > 0);
+        if let Some(value) = fields.get("max_replicas_per_node") {
+            placing.max_per_node = per_node(value, log);
+            places.per_node = Some(value.place());
+        }
         placing.spread = fields.get("preferences").map(|v| preferences(v, log)).unwrap_or_default();
     }
     let resources = deploy.and_then(|f| f.get("resources")).and_then(|v| Fields::quiet(&schema::RESOURCES, v));
@@ -47,10 +58,42 @@ pub(super) fn placing(
         disk_bytes: get("disk").and_then(|v| bytes(v, log)).unwrap_or(0),
     };
     placing.devices.extend(get("devices").map(|v| devices(v, log)).unwrap_or_default());
-    placing.affinities = get("affinity").map(|v| rules(v, log, affinity)).unwrap_or_default();
+    let placed = |item: &Value<'_>, log: &mut Log<'_>| Some((affinity(item, log)?, item.place()));
+    (placing.affinities, places.affinities) =
+        get("affinity").map(|v| rules(v, log, placed)).unwrap_or_default().into_iter().unzip();
     placing.skews = get("max_skew").map(|v| skews(v, log)).unwrap_or_default();
-    let constraints = get("constraints").map(|v| rules(v, log, constraint)).unwrap_or_default();
+    placing.tolerance.taints = get("tolerations").map(|v| rules(v, log, toleration)).unwrap_or_default();
+    placing.tolerance.demand.standing.preemptible =
+        get("preemptible").and_then(|v| preemptible(v, log)).unwrap_or_default();
+    let rebalance = get("rebalance").and_then(|v| v.boolean(log));
+    placing.tolerance.demand.standing.stays = Tail(rebalance == Some(false));
+    let placed = |item: &Value<'_>, log: &mut Log<'_>| Some((constraint(item, log)?, item.place()));
+    let constraints = get("constraints").map(|v| rules(v, log, placed)).unwrap_or_default();
     (placing, constraints)
+}
+
+fn per_node(value: &Value<'_>, log: &mut Log<'_>) -> Option<u32> {
+    let most = value.number(log, 0, u32::MAX)?;
+    if most == 0 {
+        let what = "0 replicas on a node are none anywhere (Swarm reads 0 as no bound)";
+        value.error(log, what, "leave it out for no bound, or write at least 1");
+    }
+    (most > 0).then_some(most)
+}
+
+fn preemptible(value: &Value<'_>, log: &mut Log<'_>) -> Option<Preemptible> {
+    let remedy = "write false, or the least priority that may end it; by default every higher one may";
+    match value.scalar(log, "true, false or a whole number", remedy)? {
+        "true" => Some(Preemptible::ByHigher),
+        "false" => Some(Preemptible::Never),
+        text => {
+            let found = text.parse().ok().map(Preemptible::From);
+            if found.is_none() {
+                value.wrong(log, "true, false or a whole number", remedy);
+            }
+            found
+        }
+    }
 }
 
 /// The items of a list, each read, at most [`MAX_RULES`].
@@ -117,6 +160,17 @@ fn affinity(value: &Value<'_>, log: &mut Log<'_>) -> Option<Affinity> {
     let anti = fields.get("anti").and_then(|v| v.boolean(log)).unwrap_or(false);
     let weight = fields.get("weight").and_then(|v| v.number(log, 1, 1_000));
     Some(Affinity { stack, service, label, anti, weight })
+}
+
+/// `KEY[=VALUE][:EFFECT]`, or `*`.
+fn toleration(value: &Value<'_>, log: &mut Log<'_>) -> Option<Toleration> {
+    let remedy = "write KEY[=VALUE][:EFFECT] or '*'; EFFECT is no-schedule or no-execute";
+    let text = value.text(log, remedy)?;
+    let toleration = Toleration::read(text);
+    if toleration.is_none() {
+        value.error(log, format!("{} tolerates nothing", quoted(text)), remedy);
+    }
+    toleration
 }
 
 fn label(value: &Value<'_>, log: &mut Log<'_>) -> Option<String> {

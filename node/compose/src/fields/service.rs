@@ -5,10 +5,14 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use dunlin_gossip::limits::MAX_RECORD;
-use dunlin_gossip::model::{HealthCheck, Prefer, Probe, Service, ServiceSpec, Tail, Workload};
+use dunlin_gossip::model::{
+    Demand, HealthCheck, Mode, PortRange, Prefer, Probe, RolloutPolicy, Service, ServiceSpec, Tail, UpdateOrder,
+    Workload,
+};
 
-use super::ports::{Context, Port, ports};
-use super::{deploy, environment, health, placing, workload};
+use super::placing::Places;
+use super::ports::{Context, Port, Span, ports, service_range};
+use super::{deploy, environment, health, job, placing, rollout, schedule, workload};
 use crate::interpolate::Variables;
 use crate::problem::Log;
 use crate::schema::{self, Fields};
@@ -25,6 +29,8 @@ const IMAGE_SOURCES: [&str; 3] = ["build", "extends", "provider"];
 pub(crate) struct Read {
     pub(crate) service: Service,
     pub(crate) ports: Vec<Port>,
+    pub(crate) rollout: RolloutPolicy,
+    pub(crate) places: Places,
 }
 
 /// What `x-dunlin` says.
@@ -44,7 +50,10 @@ pub(crate) fn service(member: &Member<'_>, given: Variables<'_>, log: &mut Log<'
         is_exec: fields.get("image").is_none() && !has_refused_image(&member.value),
         has_http_check: dunlin_check.is_some_and(health::asks_for_http),
     };
-    let ports = fields.get("ports").map(|v| ports(v, context, log)).unwrap_or_default();
+    let mut ports = fields.get("ports").map(|v| ports(v, context, log)).unwrap_or_default();
+    if let Some(range) = dunlin_fields.as_ref().and_then(|f| f.get("ports")) {
+        service_range(range, &mut ports, log);
+    }
     let dunlin = dunlin(dunlin_fields.as_ref(), &ports, log);
     let compose_check = fields.get("healthcheck").and_then(|v| health::compose(v, log));
     if let (Some(_), Some(at)) = (fields.get("healthcheck"), dunlin_check) {
@@ -53,14 +62,26 @@ pub(crate) fn service(member: &Member<'_>, given: Variables<'_>, log: &mut Log<'
     let told = if context.is_exec { environment::told(&ports) } else { BTreeMap::new() };
     let environment = fields.get("environment").map(|v| environment::environment(v, given, &told, log));
     let deploy_fields = fields.get("deploy").and_then(|v| Fields::quiet(&schema::DEPLOY, v));
-    let (placing, more) = placing::placing(deploy_fields.as_ref(), dunlin_fields.as_ref(), log);
-    let mut deploy = deploy::deploy(&fields, log);
-    deploy.constraints.extend(more);
-    let stop = workload::stop(&fields, log);
-    if let (Some(at), Some(_), Some(_)) = (fields.get("healthcheck"), &compose_check, fields.get("image")) {
-        let remedy = "try a port from outside with x-dunlin.healthcheck, by 'http' or 'tcp'";
-        at.error(log, "commands are not run inside containers yet, so this check cannot be made", remedy);
+    let mut places = Places::default();
+    let (mut placing, more) = placing::placing(deploy_fields.as_ref(), dunlin_fields.as_ref(), &mut places, log);
+    let cron = dunlin_fields.as_ref().and_then(|f| f.get("schedule")).map(|v| schedule::schedule(v, log));
+    let mut deploy = deploy::deploy(&fields, cron, log);
+    job::job(&fields, deploy_fields.as_ref(), dunlin_fields.as_ref(), &mut deploy, log);
+    let limit = deploy.demand.pids_limit;
+    if placing.further.pids == 0 {
+        placing.further.pids = limit;
+    } else if let (true, Some(at)) =
+        (limit > 0 && placing.further.pids > limit, dunlin_fields.as_ref().and_then(|f| f.get("pids")))
+    {
+        at.error(log, "more is reserved than the limit allows", "raise the limit, or reserve less");
     }
+    of_ports(&ports, &mut deploy.demand);
+    deploy.demand.standing = placing.tolerance.demand.standing;
+    placing.tolerance.demand = Tail(deploy.demand);
+    let constraints;
+    (constraints, places.constraints) = deploy.constraints.into_iter().chain(more).unzip();
+    let rollout = rollout::rollout(deploy_fields.as_ref(), dunlin_fields.as_ref(), deploy.mode, log);
+    let stop = workload::stop(&fields, log);
     let spec = ServiceSpec {
         workload: workload?,
         environment: environment.unwrap_or_default(),
@@ -70,7 +91,7 @@ pub(crate) fn service(member: &Member<'_>, given: Variables<'_>, log: &mut Log<'
         stop,
         reservation: deploy.reservation,
         limits: deploy.limits,
-        constraints: deploy.constraints,
+        constraints,
         priority: dunlin.priority,
         prefer: dunlin.prefer,
         placing: Tail(placing),
@@ -82,7 +103,18 @@ pub(crate) fn service(member: &Member<'_>, given: Variables<'_>, log: &mut Log<'
         log.error(member.mark, &member.value.path, what, "put long values into files of the image");
         return None;
     }
-    Some(Read { service: Service { mode: deploy.mode, spec }, ports })
+    let service = Service { mode: deploy.mode, spec };
+    lone(dunlin_fields.as_ref(), &service, &rollout, log);
+    Some(Read { service, ports, rollout, places })
+}
+
+/// What the ports ask beyond their specifications.
+fn of_ports(ports: &[Port], demand: &mut Demand) {
+    for (number, port) in (0..).zip(ports) {
+        let range = |Span { first, last }| PortRange { port: number, first, last };
+        demand.ranges.extend(port.range.map(range));
+        demand.local.extend(port.is_local.then_some(number));
+    }
 }
 
 fn has_refused_image(service: &Value<'_>) -> bool {
@@ -94,7 +126,46 @@ fn dunlin(fields: Option<&Fields<'_>>, ports: &[Port], log: &mut Log<'_>) -> Dun
     Dunlin {
         health: get("healthcheck").and_then(|v| health::dunlin(v, ports, log)),
         priority: get("priority").and_then(|v| priority(v, log)).unwrap_or(0),
-        prefer: get("prefer").and_then(|v| prefer(v, log)).unwrap_or(Prefer::Ready),
+        prefer: partition(get("partition"), get("prefer"), log),
+    }
+}
+
+/// Which claim stays, which `partition: majority` decides as well.
+fn partition(partition: Option<&Value<'_>>, stated: Option<&Value<'_>>, log: &mut Log<'_>) -> Prefer {
+    let preferred = stated.and_then(|v| prefer(v, log));
+    let remedy = "write majority (one at most runs, and none without a majority) or available, which is the default";
+    let asks = match partition.and_then(|v| Some((v, v.text(log, remedy)?))) {
+        Some((_, "majority")) => true,
+        Some((_, "available")) | None => false,
+        Some((value, other)) => {
+            value.error(log, format!("{} is no choice for partitions", quoted(other)), remedy);
+            false
+        }
+    };
+    if asks && let (Some(Prefer::Old), Some(at)) = (preferred, stated) {
+        at.error(log, "with partition: majority the newer claim stays", "remove prefer: old; majority implies new");
+    }
+    if asks { Prefer::Majority } else { preferred.unwrap_or(Prefer::Ready) }
+}
+
+/// What cannot go together with `partition: majority`.
+fn lone(fields: Option<&Fields<'_>>, service: &Service, rollout: &RolloutPolicy, log: &mut Log<'_>) {
+    let stated = fields.and_then(|fields| fields.get("partition"));
+    let Some(partition) = stated.filter(|_| service.spec.prefer == Prefer::Majority) else { return };
+    if matches!(service.spec.workload, Workload::Docker(_)) {
+        let what = "a container has no keeper that could kill it at the end of its lease, so this cannot be kept";
+        partition.error(log, what, "run a 'command' without 'image', or remove the key");
+    }
+    if service.mode == Mode::Global {
+        partition.error(log, "a global service runs once on each node, where no majority decides", "remove the key");
+    }
+    if service.mode.job().is_some() {
+        let what = "what runs to completion is done at least once, and where nodes cannot hear each other twice";
+        partition.error(log, what, "remove the key, and let the work tell its runs apart by DUNLIN_EPOCH");
+    }
+    if [rollout.update.order, rollout.rollback.order].contains(&UpdateOrder::StartFirst) {
+        let what = "of what one at most may run, none can start before the other has stopped";
+        partition.error(log, what, "write order: stop-first in update_config and rollback_config, or remove the key");
     }
 }
 

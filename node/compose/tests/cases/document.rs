@@ -12,11 +12,7 @@ fn every_refused_key_is_refused_by_name_and_place() {
         pid pids_limit platform post_start pre_stop privileged profiles provider pull_policy pull_refresh_after read_only \
         runtime scale secrets security_opt shm_size stdin_open storage_opt sysctls tmpfs tty ulimits use_api_socket user \
         userns_mode uts volumes volumes_from";
-    let below: &[(&str, &str)] = &[
-        ("deploy", "endpoint_mode labels rollback_config update_config"),
-        ("deploy.resources.limits", "pids"),
-        ("x-dunlin", "partition ports schedule"),
-    ];
+    let below: &[(&str, &str)] = &[("deploy", "endpoint_mode labels")];
     for key in service.split_whitespace() {
         let text = wrap(&format!("image: i\n{key}: [a]"));
         let problems = read(&text).expect_err(key);
@@ -50,8 +46,8 @@ fn unknown_keys_get_a_suggestion() {
     assert_eq!(read("servces: {}").expect_err("typo")[0].remedy, "did you mean 'services'?");
     good("x-anything: {volumes: 1}\nservices: {s: {image: i, x-mine: [1], deploy: {x-too: 1}}}\n");
     check_text(
-        "x-dunlin: {}\nservices: {s: {image: i}}",
-        &["1:1: x-dunlin: 'x-dunlin' means nothing in a Compose file"],
+        "x-dunlin: {wave: 1}\nservices: {s: {image: i}}",
+        &["1:12: x-dunlin.wave: 'x-dunlin' of a file has no key 'wave'"],
     );
     check(&[("deploy: {x-dunlin: {}}", &["4:14: services.s.deploy.x-dunlin: 'x-dunlin' means nothing"])]);
     assert_eq!(good(&wrap("image: i\nx-dulin: {}")).warnings[0].remedy, "did you mean 'x-dunlin'?");
@@ -164,4 +160,24 @@ fn bombs_are_refused_not_unfolded() {
     assert!(problems(&format!("{}: 1\n", "k".repeat(300))).contains("a key has more than 256 bytes"));
     let big = wrap(&format!("image: i\nenvironment: {{A: '{}'}}", "x".repeat(200_000)));
     assert!(problems(&big).starts_with("2:3: services.s: the texts of this service have"));
+}
+
+#[test]
+fn waves_say_how_many_nodes_act_first_and_for_how_long_all_stays_well() {
+    let of = |waves: &str| good(&format!("x-dunlin: {{waves: {{{waves}}}}}\nservices: {{s: {{image: i}}}}\n")).waves;
+    let seconds = Duration::from_secs;
+    assert_eq!(good("services: {s: {image: i}}").waves, None);
+    assert_eq!(of("first: 3"), Some(Waves { first: Share::Nodes(3), wait: seconds(30) }));
+    assert_eq!(of("first: 5%, wait: 2m"), Some(Waves { first: Share::Percent(5), wait: seconds(120) }));
+    for (waves, problem) in [
+        ("wait: 30s", "1:19: x-dunlin.waves: waves without 'first'"),
+        ("first: 0", "1:27: x-dunlin.waves.first: expected a number of nodes or a share"),
+        ("first: 100%", "1:27: x-dunlin.waves.first: expected a number of nodes or a share"),
+        ("first: 257", "1:27: x-dunlin.waves.first: expected a number of nodes or a share"),
+        ("first: 1, wait: 30", "1:36: x-dunlin.waves.wait: expected a duration"),
+        ("first: 1, wait: 25h", "1:36: x-dunlin.waves.wait: the wait is longer than a day"),
+        ("first: 1, than: 1s", "1:30: x-dunlin.waves.than: 'waves' has no key 'than'"),
+    ] {
+        check_text(&format!("x-dunlin: {{waves: {{{waves}}}}}\nservices: {{s: {{image: i}}}}"), &[problem]);
+    }
 }

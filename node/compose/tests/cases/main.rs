@@ -1,6 +1,7 @@
 //! One line a fact: what a file must say, or be told, with the exact place.
 
 mod document;
+mod never;
 mod services;
 
 use std::collections::BTreeMap;
@@ -8,8 +9,9 @@ use std::time::Duration;
 
 use dunlin_compose::{Problem, Project, Source, parse};
 use dunlin_gossip::model::{
-    Affinity, Constraint, ConstraintOp, DeviceRequest, HealthCheck, Mode, PortSpec, Prefer, Probe, Protocol, Resources,
-    RestartCondition, Service, Strategy, Workload,
+    Affinity, Canary, Constraint, ConstraintOp, Demand, DeviceRequest, FailureAction, HealthCheck, Job, Missed, Mode,
+    Overlap, PortSpec, Preemptible, Prefer, Probe, Promotion, Protocol, Resources, RestartCondition, RolloutPolicy,
+    Service, Share, Strategy, UpdateOrder, UpdatePolicy, Waves, Workload, ZoneName,
 };
 
 fn variables(name: &str) -> Option<String> {

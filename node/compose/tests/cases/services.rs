@@ -3,18 +3,66 @@
 use super::*;
 
 #[test]
-fn what_containers_cannot_have_yet_is_refused_by_name() {
+fn limits_and_what_was_written_as_the_default_is() {
+    let demand = |body: &str| image(body).spec.demand().clone();
+    let limited = image("deploy: {resources: {limits: {memory: 1g, pids: 50}}}").spec;
+    assert_eq!(
+        (limited.limits.memory_bytes, limited.demand().pids_limit, limited.placing.further.pids),
+        (1 << 30, 50, 50)
+    );
+    assert_eq!(demand("x-dunlin: {pids: 5}").pids_limit, 0);
+    assert_eq!(demand(""), Demand::default(), "nothing stated has the bytes that it always had");
+    let firm = demand("deploy: {resources: {reservations: {cpus: '0.1'}, limits: {memory: 64m}}}");
+    assert!(firm.firm_cpu && firm.firm_memory);
+    let other = demand("deploy: {resources: {reservations: {cpus: '0.2'}}}");
+    assert!(!other.firm_cpu && !other.firm_memory);
     check(&[
         (
-            "healthcheck: {test: [CMD, curl, x]}",
-            &["4:18: services.s.healthcheck: commands are not run inside containers yet"],
+            "deploy: {resources: {limits: {pids: 5}}}\nx-dunlin: {pids: 6}",
+            &["5:22: services.s.x-dunlin.pids: more is reserved than the limit allows"],
         ),
+        ("deploy: {resources: {limits: {pids: 0}}}", &["4:41: services.s.deploy.resources.limits.pids: 0 is not"]),
+    ]);
+    let check = image("healthcheck: {test: [CMD, curl, x]}").spec.health.expect("containers have checks too");
+    assert_eq!(check.probe, Probe::Command(vec!["curl".into(), "x".into()]));
+}
+
+#[test]
+fn ranges_of_ports_and_ports_of_one_host() {
+    let of = |body: &str| {
+        let spec = image(body).spec;
+        let ports: Vec<_> = spec.ports.iter().map(|p| (p.target.unwrap_or(0), p.published.unwrap_or(0))).collect();
+        let ranges: Vec<_> = spec.demand().ranges.iter().map(|r| (r.port, r.first, r.last)).collect();
+        (ports, ranges, spec.demand().local.clone())
+    };
+    assert_eq!(of("ports: ['8000-8010:80']"), (vec![(80, 0)], vec![(0, 8_000, 8_010)], vec![]));
+    assert_eq!(of("ports: [3000-3001]"), (vec![(3_000, 0), (3_001, 0)], vec![], vec![]));
+    assert_eq!(of("ports: ['9090-9091:80-81']"), (vec![(80, 9_090), (81, 9_091)], vec![], vec![]));
+    assert_eq!(of("ports: [{target: 80, published: 81-82}]"), (vec![(80, 0)], vec![(0, 81, 82)], vec![]));
+    assert_eq!(of("ports: ['127.0.0.1:80:80', '0.0.0.0:81:81']"), (vec![(80, 80), (81, 81)], vec![], vec![0]));
+    assert_eq!(of("ports: ['127.0.0.1::80']"), (vec![(80, 0)], vec![], vec![0]));
+    assert_eq!(of("ports:\n  - target: 80\n    host_ip: 127.0.0.1"), (vec![(80, 0)], vec![], vec![0]));
+    let both = "ports: [{target: 80, name: a}, {target: 81, published: 81, name: b}]\nx-dunlin: {ports: 500-509}";
+    assert_eq!(of(both).1, [(0, 500, 509)]);
+    let spec = process("ports: ['80']\nx-dunlin: {ports: 500-509}").spec;
+    assert_eq!((spec.ports[0].target, spec.demand().ranges.len()), (None, 1));
+    check(&[
+        ("ports: ['80-82:80-81']", &["4:13: services.s.ports[0]: 2 ports cannot be published as 3"]),
+        ("ports: [1-1000]", &["4:13: services.s.ports[0]: 1000 ports on one line"]),
+        ("ports: ['9-8:80']", &["4:13: services.s.ports[0]: \"9-8\" is no published port"]),
+        ("ports: ['[::1]:80:80']", &["4:13: services.s.ports[0]: an address of one host (::1) cannot"]),
+        ("ports: ['10.0.0.1:80:80']", &["4:13: services.s.ports[0]: an address of one host (10.0.0.1) cannot"]),
+        ("ports: ['80:80']\nx-dunlin: {ports: 5-9}", &["5:23: services.s.x-dunlin.ports: the service leaves no port"]),
+        ("ports: ['80']\nx-dunlin: {ports: some}", &["5:23: services.s.x-dunlin.ports: \"some\" is no range"]),
         (
-            "deploy: {resources: {limits: {memory: 1g}}}",
-            &["4:34: services.s.deploy.resources.limits: limits of containers are not enforced yet"],
+            "ports: ['80', '81']\nx-dunlin: {ports: 500-500}",
+            &["4:13: services.s.ports[0]: 2 ports of one replica from 500-500, which has 1"],
         ),
     ]);
-    assert_eq!(image("deploy: {resources: {reservations: {memory: 1g}}}").spec.reservation.memory_bytes, 1 << 30);
+    check_process(&[
+        ("ports: ['500-509:80']", &["4:13: services.s.ports[0]: a process of the host listens on the chosen port"]),
+        ("ports: ['127.0.0.1:80:80']", &["4:13: services.s.ports[0]: a process of the host chooses by itself"]),
+    ]);
 }
 
 #[test]
@@ -118,10 +166,6 @@ fn ports() {
     assert_eq!(names("ports: ['80', '443']"), ["80", "443"]);
     assert_eq!(names("ports: ['53:53', '53:53/udp']"), ["53", "53-udp"]);
     check(&[
-        ("ports: ['127.0.0.1:80:80']", &["4:13: services.s.ports[0]: an address of the host (127.0.0.1) cannot"]),
-        ("ports: ['[::1]:80:80']", &["4:13: services.s.ports[0]: an address of the host ([::1]) cannot"]),
-        ("ports: [8000-8010]", &["4:13: services.s.ports[0]: ranges of ports (8000-8010) are not supported"]),
-        ("ports: ['80-81:80-81']", &["4:13: services.s.ports[0]: ranges"]),
         ("ports: ['80/sctp']", &["4:13: services.s.ports[0]: \"sctp\" is no protocol"]),
         ("ports: ['80/']", &["4:13: services.s.ports[0]: \"\" is no protocol"]),
         ("ports: [':80']", &["4:13: services.s.ports[0]: \"\" is no published port"]),
@@ -140,7 +184,7 @@ fn ports() {
             &["4:35: services.s.ports[1]: the port name 'A' is given"],
         ),
         ("ports:\n  - published: 80", &["5:9: services.s.ports[0]: a port without 'target'"]),
-        ("ports:\n  - target: 80\n    host_ip: ::1", &["6:9: services.s.ports[0].host_ip: an address of the host"]),
+        ("ports:\n  - target: 80\n    host_ip: ::1", &["6:18: services.s.ports[0].host_ip: an address of one host"]),
         ("ports:\n  - target: 80\n    app_protocol: h2", &["6:9: services.s.ports[0].app_protocol: application"]),
         ("ports:\n  - target: 80\n    mode: vip", &["6:15: services.s.ports[0].mode: \"vip\" is no mode"]),
         ("ports:\n  - target: 80\n    tagret: 80", &["6:9: services.s.ports[0].tagret: a port has no key 'tagret'"]),
@@ -343,7 +387,6 @@ fn deploys() {
             &["4:24: services.s.deploy.replicas: expected a whole number, found an empty text"],
         ),
         ("deploy: {mode: global, replicas: 2}", &["4:38: services.s.deploy.replicas: a global service runs once"]),
-        ("deploy: {mode: replicated-job}", &["4:20: services.s.deploy.mode: jobs (replicated-job) are not"]),
         ("deploy: {mode: all}", &["4:20: services.s.deploy.mode: \"all\" is no mode"]),
         ("deploy: [a]", &["4:13: services.s.deploy: expected a mapping, found a list"]),
         (
@@ -370,12 +413,28 @@ fn deploys() {
             "deploy: {placement: {constraints: node.id == a}}",
             &["4:39: services.s.deploy.placement.constraints: expected a list"],
         ),
+    ]);
+}
+
+#[test]
+fn what_dunlin_adds() {
+    check_process(&[
         ("x-dunlin: {priority: high}", &["4:26: services.s.x-dunlin.priority: expected a whole number"]),
+        ("x-dunlin: {preemptible: often}", &["4:29: services.s.x-dunlin.preemptible: expected true, false"]),
+        ("x-dunlin: {rebalance: slowly}", &["4:27: services.s.x-dunlin.rebalance: expected a boolean"]),
         ("x-dunlin: {prefer: best}", &["4:24: services.s.x-dunlin.prefer: \"best\" is no preference"]),
         ("x-dunlin: {speed: 9}", &["4:16: services.s.x-dunlin.speed: 'x-dunlin' has no key 'speed'"]),
         ("x-dunlin: {x-speed: 9}", &["4:16: services.s.x-dunlin.x-speed: 'x-dunlin' has no key 'x-speed'"]),
     ]);
     assert_eq!(image("x-dunlin: {priority: -5, prefer: old}").spec.prefer, Prefer::Old);
+    let preemptible = |text: &str| image(text).spec.demand().standing.preemptible;
+    assert_eq!(preemptible("x-dunlin: {preemptible: false}"), Preemptible::Never);
+    assert_eq!(preemptible("x-dunlin: {preemptible: 10}"), Preemptible::From(10));
+    assert_eq!(preemptible("x-dunlin: {preemptible: true}"), Preemptible::ByHigher);
+    let stays = |text: &str| image(text).spec.demand().standing.stays.0;
+    assert!(
+        stays("x-dunlin: {rebalance: false}") && !stays("x-dunlin: {rebalance: true}") && !stays("restart: always")
+    );
 }
 
 #[test]
@@ -426,6 +485,237 @@ fn where_replicas_should_be() {
         (
             "deploy: {resources: {reservations: {devices: [{capabilities: [tpu]}]}}}",
             &["4:66: services.s.deploy.resources.reservations.devices[0].capabilities: only GPUs"],
+        ),
+    ]);
+}
+
+fn policy(keys: &str) -> RolloutPolicy {
+    let project = good(&wrap(&format!("image: x\ndeploy: {keys}")));
+    project.policies.values().next().copied().unwrap_or_default()
+}
+
+#[test]
+fn updates_are_as_careful_as_the_file_says() {
+    assert_eq!(policy("{replicas: 2}"), RolloutPolicy::default());
+    let swarm = policy("{update_config: {}}").update;
+    assert_eq!((swarm.parallelism, swarm.on_failure), (1, FailureAction::Pause), "Swarm's defaults");
+    let full = policy(
+        "{update_config: {parallelism: 0, delay: 10s, order: start-first, monitor: 1m, max_failure_ratio: 0.25, \
+         failure_action: rollback}, rollback_config: {parallelism: 3, failure_action: continue}}",
+    );
+    let expected = UpdatePolicy {
+        parallelism: 0,
+        delay: Duration::from_secs(10),
+        order: UpdateOrder::StartFirst,
+        monitor: Duration::from_secs(60),
+        max_failure_ppm: 250_000,
+        on_failure: FailureAction::Rollback,
+    };
+    assert_eq!(full.update, expected);
+    assert_eq!((full.rollback.parallelism, full.rollback.on_failure), (3, FailureAction::Continue));
+    check(&[
+        (
+            "deploy: {update_config: {order: both}}",
+            &["4:37: services.s.deploy.update_config.order: \"both\" is no order"],
+        ),
+        (
+            "deploy: {update_config: {max_failure_ratio: 1.5}}",
+            &["4:49: services.s.deploy.update_config.max_failure_ratio: \"1.5\" is no ratio"],
+        ),
+        (
+            "deploy: {rollback_config: {failure_action: rollback}}",
+            &["4:48: services.s.deploy.rollback_config.failure_action: \"rollback\" is not what can be done"],
+        ),
+    ]);
+}
+
+#[test]
+fn canaries_are_among_the_replicas() {
+    let canary = |text: &str| {
+        let project = good(&wrap(&format!("image: x\ndeploy: {{replicas: 3}}\nx-dunlin: {{canary: {text}}}")));
+        project.policies.values().next().and_then(|policy| policy.canary)
+    };
+    assert_eq!(canary("{count: 1}"), Some(Canary { count: 1, promotion: Promotion::ByHand }));
+    let by_health = Promotion::ByHealth(Duration::from_secs(60));
+    assert_eq!(canary("{count: 2, promote: by-health, after: 60s}"), Some(Canary { count: 2, promotion: by_health }));
+    check(&[
+        (
+            "deploy: {replicas: 2}\nx-dunlin: {canary: {count: 3}}",
+            &["5:32: services.s.x-dunlin.canary.count: 3 canaries of 2 replicas"],
+        ),
+        (
+            "deploy: {mode: global}\nx-dunlin: {canary: {count: 1}}",
+            &["5:24: services.s.x-dunlin.canary: a global service has no canaries"],
+        ),
+        ("x-dunlin: {canary: {promote: by-hand}}", &["4:24: services.s.x-dunlin.canary: a canary without 'count'"]),
+        (
+            "x-dunlin: {canary: {count: 1, after: 5s}}",
+            &["4:42: services.s.x-dunlin.canary.after: 'after' means nothing for canaries"],
+        ),
+    ]);
+}
+
+#[test]
+fn tolerations_are_read_and_nonsense_is_refused() {
+    let spec = |list: &str| {
+        let text = format!("services:\n  a:\n    command: [hello]\n    x-dunlin: {{tolerations: {list}}}\n");
+        parse(Source { file: "x", text: &text }, &|_| None)
+    };
+    let read = spec("['gpu=old:no-execute', '*:NoSchedule', disk]").expect("it is read");
+    let taints = &read.services.values().next().expect("one").spec.placing.tolerance.taints;
+    assert_eq!(taints.len(), 3);
+    assert_eq!((taints[1].key.as_deref(), taints[2].key.as_deref()), (None, Some("disk")));
+    let refused = spec("['gpu:sometimes']").expect_err("no effect of that name");
+    assert!(refused[0].to_string().contains("no-execute"), "{}", refused[0]);
+}
+
+#[test]
+fn one_at_most_is_for_processes_of_numbered_replicas() {
+    assert_eq!(process("x-dunlin: {partition: majority}").spec.prefer, Prefer::Majority);
+    assert_eq!(process("x-dunlin: {partition: majority, prefer: new}").spec.prefer, Prefer::Majority);
+    assert_eq!(process("x-dunlin: {partition: available, prefer: old}").spec.prefer, Prefer::Old);
+    check(&[("x-dunlin: {partition: majority}", &["4:27: services.s.x-dunlin.partition: a container has no keeper"])]);
+    check_process(&[
+        ("x-dunlin: {partition: best}", &["4:27: services.s.x-dunlin.partition: \"best\" is no choice for partitions"]),
+        (
+            "x-dunlin: {partition: majority, prefer: old}",
+            &["4:45: services.s.x-dunlin.prefer: with partition: majority the newer claim stays"],
+        ),
+        (
+            "deploy: {mode: global}\nx-dunlin: {partition: majority}",
+            &["5:27: services.s.x-dunlin.partition: a global service runs once on each node"],
+        ),
+        (
+            "deploy: {update_config: {order: start-first}}\nx-dunlin: {partition: majority}",
+            &["5:27: services.s.x-dunlin.partition: of what one at most may run"],
+        ),
+        (
+            "deploy: {mode: replicated-job}\nx-dunlin: {partition: majority}",
+            &["5:27: services.s.x-dunlin.partition: what runs to completion is done at least once"],
+        ),
+        (
+            "x-dunlin: {partition: majority, schedule: '@daily'}",
+            &["4:27: services.s.x-dunlin.partition: what runs to completion is done at least once"],
+        ),
+    ]);
+}
+
+#[test]
+fn jobs() {
+    let job = |body: &str| image(body).mode;
+    let plain = Job::default();
+    assert_eq!(job("deploy: {mode: replicated-job}"), Mode::Job(plain));
+    assert_eq!(job("deploy: {mode: global-job}"), Mode::GlobalJob(plain));
+    assert_eq!(
+        job(
+            "deploy: {mode: replicated-job, replicas: 9}\nx-dunlin: {job: {parallelism: 2, backoff_limit: 1, timeout: 1m}}"
+        ),
+        Mode::Job(Job {
+            completions: 9,
+            parallelism: 2,
+            backoff_limit: 1,
+            timeout: Some(Duration::from_secs(60)),
+            ..plain
+        })
+    );
+    let limit = |body: &str| job(body).job().map(|job| job.backoff_limit);
+    assert_eq!(limit("deploy: {mode: replicated-job, restart_policy: {condition: none}}"), Some(0));
+    assert_eq!(limit("deploy: {mode: replicated-job, restart_policy: {max_attempts: 3}}"), Some(3));
+    assert_eq!(limit("restart: 'no'\ndeploy: {mode: replicated-job}"), Some(0));
+    let restart = image("deploy: {mode: replicated-job, restart_policy: {max_attempts: 3}}").spec.restart;
+    assert_eq!((restart.condition, restart.max_attempts), (RestartCondition::OnFailure, None));
+    check(&[
+        (
+            "deploy: {mode: global-job, replicas: 2}",
+            &["4:42: services.s.deploy.replicas: a global-job service runs once"],
+        ),
+        ("x-dunlin: {job: {parallelism: 2}}", &["4:21: services.s.x-dunlin.job: 'job' means nothing"]),
+        (
+            "deploy: {mode: global-job}\nx-dunlin: {job: {parallelism: 2}}",
+            &["5:35: services.s.x-dunlin.job.parallelism: the slots of a global job"],
+        ),
+        (
+            "deploy: {mode: replicated-job, restart_policy: {condition: any}}",
+            &["4:64: services.s.deploy.restart_policy.condition: a job is not run again"],
+        ),
+        ("restart: always\ndeploy: {mode: replicated-job}", &["4:14: services.s.restart: a job is not run again"]),
+        (
+            "deploy: {mode: replicated-job, update_config: {parallelism: 2}}",
+            &["4:51: services.s.deploy.update_config: a job has no rollouts"],
+        ),
+        (
+            "deploy: {mode: replicated-job, restart_policy: {max_attempts: 3}}\nx-dunlin: {job: {backoff_limit: 2}}",
+            &["5:37: services.s.x-dunlin.job.backoff_limit: the restart policy says"],
+        ),
+        (
+            "deploy: {mode: replicated-job}\nx-dunlin: {job: {timeout: 0s, retries: 1}}",
+            &[
+                "5:31: services.s.x-dunlin.job.timeout: the duration",
+                "5:35: services.s.x-dunlin.job.retries: 'x-dunlin.job' has no key",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn schedules() {
+    let cron = |body: &str| *image(body).mode.cron().expect(body);
+    let daily = cron("x-dunlin: {schedule: '@daily'}");
+    assert_eq!((daily.calendar.to_string(), daily.zone), ("0 0 * * *".to_string(), ZoneName::UTC));
+    assert_eq!(
+        (daily.overlap, daily.missed, daily.deadline, daily.history),
+        (Overlap::Allow, Missed::RunOnce, None, 5)
+    );
+    assert_eq!((daily.job.completions, daily.job.backoff_limit), (1, 6));
+    let all = cron(
+        "deploy: {mode: replicated-job, replicas: 3}\nx-dunlin:\n  job: {parallelism: 1}\n  schedule:\n    cron: 30 3 * * mon-fri\n    \
+         timezone: europe/berlin\n    overlap: forbid\n    missed: skip\n    deadline: 10m\n    history: 20",
+    );
+    assert_eq!((all.calendar.to_string().as_str(), all.zone.as_str()), ("30 3 * * 1-5", "Europe/Berlin"));
+    assert_eq!((all.overlap, all.missed, all.history), (Overlap::Forbid, Missed::Skip, 20));
+    assert_eq!((all.deadline, all.job.completions, all.job.parallelism), (Some(Duration::from_secs(600)), 3, 1));
+    let restart = image("x-dunlin: {schedule: '@daily'}").spec.restart;
+    assert_eq!(restart.condition, RestartCondition::OnFailure);
+    assert_eq!(cron("x-dunlin: {schedule: '@daily'}\ndeploy: {replicas: 0}").job.completions, 0, "suspended");
+    check(&[
+        (
+            "x-dunlin: {schedule: '0 0 30 2 *'}",
+            &[
+                "4:26: services.s.x-dunlin.schedule: \"0 0 30 2 *\": this never comes due: none of these months has such a day",
+            ],
+        ),
+        (
+            "x-dunlin: {schedule: '0 24 * * *'}",
+            &["4:26: services.s.x-dunlin.schedule: \"0 24 * * *\": hour: '24' is no hour"],
+        ),
+        ("x-dunlin: {schedule: {timezone: UTC}}", &["4:26: services.s.x-dunlin.schedule: a schedule without 'cron'"]),
+        (
+            "x-dunlin: {schedule: {cron: '@daily', timezone: Europe/Atlantis}}",
+            &["4:53: services.s.x-dunlin.schedule.timezone: there is no time zone \"Europe/Atlantis\""],
+        ),
+        (
+            "x-dunlin: {schedule: {cron: '@daily', overlap: queue, missed: all, history: 0}}",
+            &[
+                "4:52: services.s.x-dunlin.schedule.overlap: \"queue\" is no choice for overlaps",
+                "4:67: services.s.x-dunlin.schedule.missed: \"all\" is no choice for missed runs",
+                "4:81: services.s.x-dunlin.schedule.history: ",
+            ],
+        ),
+        (
+            "deploy: {mode: global-job}\nx-dunlin: {schedule: '@daily'}",
+            &["4:20: services.s.deploy.mode: what is scheduled runs in so many slots"],
+        ),
+        (
+            "deploy: {mode: replicated}\nx-dunlin: {schedule: '@daily'}",
+            &["4:20: services.s.deploy.mode: what is scheduled ends, and \"replicated\" does not"],
+        ),
+        (
+            "restart: always\nx-dunlin: {schedule: '@daily'}",
+            &["4:14: services.s.restart: a job is not run again once it has finished"],
+        ),
+        (
+            "x-dunlin: {schedule: {cron: '@daily', suspend: true}}",
+            &["4:43: services.s.x-dunlin.schedule.suspend: 'x-dunlin.schedule' has no key"],
         ),
     ]);
 }

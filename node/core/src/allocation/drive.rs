@@ -13,7 +13,7 @@ use dunlin_gossip::model::{AllocId, Endpoint, NodeHeader, Phase, RefusalReason};
 use dunlin_gossip::time::{Duration, Instant, Wall};
 use dunlin_gossip::wire::RecordId;
 
-use super::env::environment;
+use super::env::{device_numbers, environment};
 use super::probe::Opinion;
 use super::restart::Verdict;
 use super::state::{Cue, Next, next};
@@ -42,7 +42,8 @@ impl Node {
                 self.on_start_failed(alloc, attempt, failure, now, wall, out);
             }
             DriverEvent::Exited { alloc, attempt, exit } => self.on_exited(alloc, attempt, exit, now, wall, out),
-            DriverEvent::Probed { alloc, token, outcome } => self.on_probed(alloc, token, &outcome, now),
+            DriverEvent::Probed { alloc, token, outcome } => self.on_probed(alloc, token, &outcome, now, wall),
+            DriverEvent::Used { alloc, used } => self.on_used(alloc, used, now),
             DriverEvent::Adopted(found) => self.on_adopted(found, now, wall, out),
             DriverEvent::Drivers(drivers) => {
                 let header = NodeHeader { drivers, ..self.config.header.clone() };
@@ -65,13 +66,14 @@ impl Node {
             return;
         }
         own.started = now;
+        own.time_job(now, Duration::ZERO);
         (own.resend, own.resends) = (None, 0);
         own.record.endpoint = Some(Endpoint { instance, node: address, ports: own.record.ports.clone() });
         if own.spec().is_some_and(|s| s.health.is_some()) {
             own.health = Some(Health::begin(now, false));
             self.touched(id, now, false);
         } else {
-            own.ready();
+            own.ready(now);
             self.touched(id, now, true);
         }
         self.ask_health(id, now, out);
@@ -118,7 +120,9 @@ impl Node {
         let others = self.owned.map.iter().filter(|(other, _)| **other != id);
         let held = others.flat_map(|(_, o)| o.record.ports.iter().map(|p| (p.protocol, p.outer))).collect();
         let range = &self.config.port_range;
-        let Ok(ports) = choose_ports(&spec.ports, &own.record.replica, self.me, range, &held, &own.avoid) else {
+        let Ok(ports) =
+            choose_ports((&spec.ports, spec.demand()), &own.record.replica, self.me, range, &held, &own.avoid)
+        else {
             return false;
         };
         let Some(own) = self.owned.map.get_mut(&id) else { return false };
@@ -156,10 +160,16 @@ impl Node {
         let (ran, well) = (now.since(own.started), own.well);
         let policy = own.service.as_ref().map(|s| s.spec.restart.clone());
         let verdict = policy.map_or(Verdict::Exhausted, |policy| own.restarts.ended(&policy, exit, ran, well));
+        let verdict = own.job_verdict(verdict, exit);
         let never_ready = !own.record.ready_once;
-        own.run_over(exit_text(exit));
+        let late = own.late_text();
+        own.run_over(late + &exit_text(exit));
         let text = own.record.detail.clone();
         let replica = own.record.replica.clone();
+        if verdict != Verdict::Final(true) {
+            self.hold_against_rollout(id, &text, now, wall);
+        }
+        let Some(own) = self.owned.map.get_mut(&id) else { return };
         match verdict {
             Verdict::Again(delay) => {
                 own.step(Cue::Again);
@@ -170,6 +180,7 @@ impl Node {
             Verdict::Final(well) => {
                 own.step(if well { Cue::EndWell } else { Cue::EndBadly });
                 self.touched(id, now, true);
+                self.jobs.look(now);
                 out.push(Output::Driver(DriverCommand::Forget { alloc: id }));
                 self.start_after(id, now, out);
             }
@@ -184,7 +195,7 @@ impl Node {
         self.try_start(id, now, out);
     }
 
-    fn on_probed(&mut self, id: AllocId, token: u64, outcome: &ProbeOutcome, now: Instant) {
+    fn on_probed(&mut self, id: AllocId, token: u64, outcome: &ProbeOutcome, now: Instant, wall: Wall) {
         let Some(own) = self.owned.map.get_mut(&id) else { return };
         let Some(check) = own.service.as_ref().and_then(|s| s.spec.health.as_ref()) else { return };
         let Some(health) = own.health.as_mut() else { return };
@@ -193,7 +204,7 @@ impl Node {
             Opinion::Same => {}
             Opinion::Healthy => {
                 if own.step(Cue::Pass) {
-                    own.ready();
+                    own.ready(now);
                     own.record.detail.clear();
                     own.unhealthy_since = None;
                     self.touched(id, now, true);
@@ -206,7 +217,9 @@ impl Node {
                         own.record.detail = shorten(why);
                     }
                     own.unhealthy_since = Some(now);
+                    let text = own.record.detail.clone();
                     self.touched(id, now, true);
+                    self.hold_against_rollout(id, &text, now, wall);
                 }
             }
         }
@@ -231,11 +244,12 @@ impl Node {
         if own.publish.is_some_and(|at| at <= now) {
             self.stage_own(id);
         }
+        self.job_overdue(id, now, out);
         self.try_start(id, now, out);
         let Some(own) = self.owned.map.get_mut(&id) else { return };
         if let Some(token) = own.health.as_ref().and_then(|h| h.overdue(now)) {
             let late = ProbeOutcome::Failed("the probe was not answered in time".to_string());
-            self.on_probed(id, token, &late, now);
+            self.on_probed(id, token, &late, now, wall);
         }
         self.ask_health(id, now, out);
         let Some(own) = self.owned.map.get_mut(&id) else { return };
@@ -301,13 +315,19 @@ impl Node {
         let gives = offered(&self.config.header);
         let Some(own) = self.owned.map.get_mut(&id) else { return };
         let ready = own.record.phase == Phase::Pending && own.claimed == Claimed::Durable && own.start_at <= now;
-        if !ready || own.after.is_some() || self.failed || !self.start.is_adopted() {
+        if !ready || !own.after.is_empty() || self.failed || !self.start.is_adopted() {
             return;
         }
         if own.service.is_none() {
             self.stop(id, "its revision is not known here any more", now, out);
             return;
         }
+        if own.is_leased() && self.lease_of(id, now).is_none() {
+            let Some(own) = self.owned.map.get_mut(&id) else { return };
+            own.start_at = now + LAZY;
+            return;
+        }
+        let Some(own) = self.owned.map.get_mut(&id) else { return };
         if !self.owned.strays.is_empty() || !gives.holds(&running.plus(&held(&own.record))) {
             own.start_at = now + LAZY;
             return;
@@ -323,6 +343,8 @@ impl Node {
         let Some(own) = self.owned.map.get_mut(&id) else { return };
         let Some(service) = own.service.clone() else { return };
         own.resend = Some(now + RESEND);
+        let Some(own) = self.owned.map.get(&id) else { return };
+        let lease = self.lease_end(own);
         let spec = &service.spec;
         out.push(Output::Driver(DriverCommand::Start(Box::new(StartSpec {
             alloc: id,
@@ -334,11 +356,14 @@ impl Node {
             ports: own.record.ports.clone(),
             address: self.config.header.service_address,
             limits: spec.limits,
+            pids_limit: spec.demand().pids_limit,
+            devices: device_numbers(&own.record, &self.config.header),
             stop: spec.stop.clone(),
+            lease,
         }))));
     }
 
-    fn send_stop(&mut self, id: AllocId, now: Instant, out: &mut Outputs) {
+    pub(crate) fn send_stop(&mut self, id: AllocId, now: Instant, out: &mut Outputs) {
         let Some(own) = self.owned.map.get_mut(&id) else { return };
         let stop = own.stop_policy();
         own.resend = (!planted(Bug::StopSentOnce)).then_some(now + stop.grace + RESEND);
@@ -386,6 +411,8 @@ impl Node {
         if own.attempt > 0 {
             out.push(Output::Driver(DriverCommand::Forget { alloc: id }));
         }
+        self.mark_leaving(&own.record.replica.service);
+        self.lease_over(&own.record.replica);
         self.schedule.mark(own.record.replica);
         self.schedule.sweep(now);
         self.start_after(id, now, out);
@@ -393,21 +420,15 @@ impl Node {
 
     /// What waited for this allocation's end may start.
     fn start_after(&mut self, id: AllocId, now: Instant, out: &mut Outputs) {
-        let waiting =
-            self.owned.map.iter_mut().filter(|(_, own)| own.after == Some(id) && !planted(Bug::SuccessorForgotten));
-        let next: Vec<AllocId> = waiting
-            .map(|(id, own)| {
-                own.after = None;
-                *id
-            })
-            .collect();
+        let waiting = self.owned.map.iter_mut().filter(|_| !planted(Bug::SuccessorForgotten));
+        let next: Vec<AllocId> = waiting.filter_map(|(next, own)| own.after.remove(&id).then_some(*next)).collect();
         next.into_iter().for_each(|id| self.try_start(id, now, out));
     }
 }
 
 impl Own {
     /// Goes where a cue leads; false if it means nothing now.
-    fn step(&mut self, cue: Cue) -> bool {
+    pub(crate) fn step(&mut self, cue: Cue) -> bool {
         match next(self.record.phase, cue) {
             Next::Phase(phase) => {
                 self.record.phase = phase;
@@ -417,7 +438,8 @@ impl Own {
         }
     }
 
-    fn ready(&mut self) {
+    fn ready(&mut self, now: Instant) {
+        self.ready_at.get_or_insert(now);
         self.record.ready = true;
         self.record.ready_once = true;
         self.well = true;

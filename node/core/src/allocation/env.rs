@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use dunlin_gossip::model::{AllocId, Allocation, NodeHeader, PortSpec, ServiceSpec, Workload};
 
@@ -37,29 +38,39 @@ pub(crate) fn environment(
             }
         }
     }
-    for (kind, numbers) in devices(record, header) {
+    let mut numbers: BTreeMap<String, String> = BTreeMap::new();
+    for (kind, number) in device_numbers(record, header) {
+        let text = numbers.entry(kind).or_default();
+        let comma = if text.is_empty() { "" } else { "," };
+        text.push_str(&alloc::format!("{comma}{number}"));
+    }
+    for (kind, numbers) in numbers {
         let upper = kind.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
         env.insert("DUNLIN_DEVICE_".chars().chain(upper).collect(), numbers.clone());
         if kind == "gpu" {
-            // What CUDA and NVIDIA's container runtime read; an author who sets them knows better.
-            for variable in ["CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"] {
-                env.entry(variable.to_string()).or_insert_with(|| numbers.clone());
+            // What NVIDIA's container runtime reads, and what CUDA and ROCm do in a process that sees all of the host's; in
+            // a container there are only those that it got, numbered anew. An author who sets them knows better.
+            env.entry("NVIDIA_VISIBLE_DEVICES".to_string()).or_insert_with(|| numbers.clone());
+            if matches!(spec.workload, Workload::Exec(_)) {
+                env.entry("CUDA_DEVICE_ORDER".to_string()).or_insert_with(|| "PCI_BUS_ID".to_string());
+                for variable in ["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"] {
+                    env.entry(variable.to_string()).or_insert_with(|| numbers.clone());
+                }
             }
         }
     }
     env
 }
 
-/// The numbers of the devices that a claim holds, by kind, each kind counted from 0.
-fn devices<'a>(record: &Allocation, header: &'a NodeHeader) -> BTreeMap<&'a str, String> {
-    let (mut counts, mut numbers) = (BTreeMap::new(), BTreeMap::new());
+/// The devices that a claim holds: the kind, and the number among those of its kind on the node, from 0.
+pub(super) fn device_numbers(record: &Allocation, header: &NodeHeader) -> Vec<(String, u32)> {
+    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
     let holds = record.held.as_ref().map(|held| held.devices.as_slice()).unwrap_or_default();
+    let mut numbers = Vec::new();
     for (unit, group) in header.supply.units().enumerate() {
-        let number: &mut usize = counts.entry(group.kind.as_str()).or_default();
+        let number = counts.entry(group.kind.as_str()).or_default();
         if holds.iter().any(|hold| usize::try_from(hold.unit) == Ok(unit)) {
-            let text: &mut String = numbers.entry(group.kind.as_str()).or_default();
-            let comma = if text.is_empty() { "" } else { "," };
-            text.push_str(&alloc::format!("{comma}{number}"));
+            numbers.push((group.kind.clone(), *number));
         }
         *number += 1;
     }

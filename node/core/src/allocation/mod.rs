@@ -5,6 +5,7 @@
 
 pub(crate) mod drive;
 mod env;
+pub(crate) mod learn;
 mod port;
 mod probe;
 mod publish;
@@ -22,11 +23,13 @@ use dunlin_gossip::time::{Duration, Instant};
 use dunlin_gossip::wire::RecordId;
 
 use crate::place::Room;
+use crate::share::Relieves;
 use crate::view::held;
 
+pub(crate) use learn::Learning;
 pub use port::choose as choose_ports;
 pub(crate) use probe::Health;
-pub(crate) use restart::Restarts;
+pub(crate) use restart::{Restarts, Verdict};
 
 /// Changes that nobody waits for are published together after this time.
 pub(crate) const LAZY: Duration = Duration::from_secs(1);
@@ -49,14 +52,18 @@ pub(crate) struct Own {
     /// What it runs; none if it was adopted and its revision is no longer known here.
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) claimed: Claimed,
-    /// The allocation that must be gone before this one starts (stop-first rollout).
-    pub(crate) after: Option<AllocId>,
+    /// The allocations that must be gone before this one starts: what it replaces, or what makes way for it.
+    pub(crate) after: BTreeSet<AllocId>,
+    /// Whose claim it is to relieve, and does not give way to until it was ready.
+    pub(crate) relieves: Option<Relieves>,
     /// Runs begun so far.
     pub(crate) attempt: u32,
     pub(crate) start_at: Instant,
     pub(crate) started: Instant,
     /// True if it was ready in this run.
     pub(crate) well: bool,
+    /// When it was ready first.
+    pub(crate) ready_at: Option<Instant>,
     pub(crate) restarts: Restarts,
     pub(crate) health: Option<Health>,
     pub(crate) unhealthy_since: Option<Instant>,
@@ -66,8 +73,16 @@ pub(crate) struct Own {
     pub(crate) resend: Option<Instant>,
     pub(crate) resends: u32,
     pub(crate) publish: Option<Instant>,
+    /// Of a job: when its time is over.
+    pub(crate) expires: Option<Instant>,
+    /// Its time was over before it was done.
+    pub(crate) overdue: bool,
+    /// The exit code of its last run, as far as it is known.
+    pub(crate) code: Option<i32>,
     /// Dynamic ports that strangers were found to hold.
     pub(crate) avoid: BTreeSet<u16>,
+    /// What was seen of its use.
+    pub(crate) learning: Learning,
 }
 
 impl Own {
@@ -76,11 +91,13 @@ impl Own {
             record,
             service,
             claimed,
-            after: None,
+            after: BTreeSet::new(),
+            relieves: None,
             attempt: 0,
             start_at: now,
             started: now,
             well: false,
+            ready_at: None,
             restarts: Restarts::default(),
             health: None,
             unhealthy_since: None,
@@ -88,7 +105,11 @@ impl Own {
             resend: None,
             resends: 0,
             publish: None,
+            expires: None,
+            overdue: false,
+            code: None,
             avoid: BTreeSet::new(),
+            learning: Learning::default(),
         }
     }
 
@@ -117,13 +138,17 @@ impl Own {
     /// When it next needs attention without anything happening.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let health = self.health.as_ref().map(Health::due).filter(|_| !self.killing);
+        let expires = self.expires.filter(|_| !self.overdue && !self.killing);
         let work = match self.record.phase {
-            Phase::Pending => (self.claimed == Claimed::Durable && self.after.is_none()).then_some(self.start_at),
+            Phase::Pending => {
+                let start = (self.claimed == Claimed::Durable && self.after.is_empty()).then_some(self.start_at);
+                earliest(start, self.expires.filter(|_| !self.overdue && self.attempt > 0))
+            }
             Phase::Starting | Phase::Stopping => self.resend,
-            Phase::Running | Phase::Healthy => earliest(health, self.resend),
+            Phase::Running | Phase::Healthy => earliest(earliest(health, self.resend), expires),
             Phase::Unhealthy => {
                 let restart = self.unhealthy_since.map(|at| at + self.patience()).filter(|_| !self.killing);
-                earliest(earliest(health, restart), self.resend)
+                earliest(earliest(health, restart), earliest(self.resend, expires))
             }
             Phase::Exited | Phase::Failed => None,
         };

@@ -1,4 +1,4 @@
-//! The choice of ports: fixed ones as written, dynamic ones from the node's range.
+//! The choice of ports: fixed ones as written, dynamic ones from the author's range or else the node's.
 //!
 //! The search starts at a place that depends on node and replica, so that a restarted replica tends to find its old number
 //! and two replicas tend not to meet.
@@ -9,16 +9,16 @@ use core::ops::RangeInclusive;
 
 use dunlin_gossip::hash::mix;
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{PortSpec, Protocol, PublishedPort, RefusalReason, ReplicaKey};
+use dunlin_gossip::model::{Demand, PortSpec, Protocol, PublishedPort, RefusalReason, ReplicaKey};
 
 use crate::place::rank;
 
 /// The ports of an allocation. `held` are those of the node's other allocations; `avoid` were found taken by strangers.
 ///
 /// # Errors
-/// A fixed port is held, or the range is used up.
+/// A fixed port is held, or a range is used up.
 pub fn choose(
-    specs: &[PortSpec],
+    (specs, demand): (&[PortSpec], &Demand),
     replica: &ReplicaKey,
     node: NodeId,
     range: &RangeInclusive<u16>,
@@ -35,37 +35,31 @@ pub fn choose(
         }
         ports.push(spec.published);
     }
-    let span = u64::from(range.end().saturating_sub(*range.start())) + 1;
-    let mut offset = mix(rank::replica_hash(replica), rank::node_hash(node)) % span;
+    let begin = mix(rank::replica_hash(replica), rank::node_hash(node));
     let mut out = Vec::with_capacity(specs.len());
-    for (spec, fixed) in specs.iter().zip(ports) {
-        let number = match fixed {
-            Some(fixed) => fixed,
-            None => dynamic(range, span, &mut offset, |n| !held.contains(&(spec.protocol, n)) && !avoid.contains(&n))
-                .ok_or(RefusalReason::NoRoom)?,
-        };
+    for (index, (spec, fixed)) in specs.iter().zip(ports).enumerate() {
+        let own = demand.range_of(index).map(|own| own.first..=own.last);
+        let free = |n: u16| !held.contains(&(spec.protocol, n)) && !avoid.contains(&n);
+        let dynamic = || dynamic(own.as_ref().unwrap_or(range), begin, free).ok_or(RefusalReason::NoRoom);
+        let number = fixed.map_or_else(dynamic, Ok)?;
         held.insert((spec.protocol, number));
-        out.push(PublishedPort::new(spec, number));
+        out.push(PublishedPort::new(spec, number, demand.is_local(index)));
     }
     Ok(out)
 }
 
-fn dynamic(range: &RangeInclusive<u16>, span: u64, offset: &mut u64, free: impl Fn(u16) -> bool) -> Option<u16> {
-    for _ in 0..span {
-        let number = range.start().saturating_add(u16::try_from(*offset % span).unwrap_or(0));
-        *offset = (*offset + 1) % span;
-        if free(number) {
-            return Some(number);
-        }
-    }
-    None
+fn dynamic(range: &RangeInclusive<u16>, begin: u64, free: impl Fn(u16) -> bool) -> Option<u16> {
+    let span = u64::from(range.end().saturating_sub(*range.start())) + 1;
+    let numbers = (0..span).map(|step| (begin % span + step) % span);
+    let mut numbers = numbers.map(|offset| range.start().saturating_add(u16::try_from(offset).unwrap_or(0)));
+    numbers.find(|number| free(*number))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::string::String;
-    use dunlin_gossip::model::{ServiceKey, ServiceName, Slot, StackName};
+    use dunlin_gossip::model::{PortRange, Reach, ServiceKey, ServiceName, Slot, StackName};
 
     fn replica() -> ReplicaKey {
         let stack = StackName::new("shop").expect("a name");
@@ -82,7 +76,8 @@ mod tests {
     fn run(specs: &[PortSpec], held: &[u16], avoid: &[u16]) -> Result<Vec<u16>, RefusalReason> {
         let held = held.iter().map(|n| (Protocol::Tcp, *n)).collect();
         let avoid = avoid.iter().copied().collect();
-        choose(specs, &replica(), NodeId([1; 16]), &(100..=103), &held, &avoid)
+        let demand = Demand::default();
+        choose((specs, &demand), &replica(), NodeId([1; 16]), &(100..=103), &held, &avoid)
             .map(|ports| ports.iter().map(|p| p.outer).collect())
     }
 
@@ -92,6 +87,23 @@ mod tests {
         got.sort_unstable();
         assert_eq!(got, [101, 103]);
         assert_eq!(run(&[port(None), port(None)], &[100, 101], &[102]), Err(RefusalReason::NoRoom));
+    }
+
+    #[test]
+    fn a_range_of_the_author_s_is_used_and_no_other() {
+        let range = |port| PortRange { port, first: 500, last: 502 };
+        let demand = Demand { ranges: Vec::from([range(0), range(2)]), local: Vec::from([2]), ..Demand::default() };
+        let specs = [port(None), port(Some(500)), port(None)];
+        let chosen = |held: &[u16]| {
+            let held = held.iter().map(|n| (Protocol::Tcp, *n)).collect();
+            choose((&specs, &demand), &replica(), NodeId([1; 16]), &(100..=103), &held, &BTreeSet::new())
+        };
+        let ports = chosen(&[]).expect("two are left");
+        let mut numbers: Vec<u16> = ports.iter().map(|port| port.outer).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [500, 501, 502]);
+        assert_eq!((ports[0].reach, ports[2].reach), (Reach::Flock, Reach::Node));
+        assert_eq!(chosen(&[502]), Err(RefusalReason::NoRoom));
     }
 
     #[test]

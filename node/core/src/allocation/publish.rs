@@ -16,7 +16,7 @@ use dunlin_gossip::wire::{Kind, RecordId, codec};
 use super::{Claimed, LAZY, earliest};
 use crate::claim;
 use crate::engine::Node;
-use crate::face::EventKind;
+use crate::face::{EventKind, Outputs};
 use crate::view::RefusalView;
 
 /// What we have just ended is on its way to the disk for no longer than this.
@@ -39,6 +39,7 @@ impl Node {
         }
         self.schedule.mark(replica.clone());
         self.mark_turns(&replica.service);
+        self.mark_leaving(&replica.service);
         if urgent {
             self.stage_own(id);
         }
@@ -58,6 +59,7 @@ impl Node {
         }
         let batch = core::mem::take(&mut self.owned.staged).into_iter().collect();
         let seq = self.gossip.publish(now, wall, batch, &mut self.gouts);
+        self.majority.published(seq);
         for own in self.owned.map.values_mut().filter(|own| own.claimed == Claimed::Staged) {
             own.claimed = Claimed::Asked(seq);
         }
@@ -72,12 +74,30 @@ impl Node {
         let rest = claim::refusal_backoff(count);
         let text = alloc::format!("refused for {} s: {reason}", rest.as_secs());
         self.log.replica(NoticeLevel::Warn, EventKind::Refusal, self.me, &replica, text);
+        let is_full = matches!(reason, RefusalReason::NoRoom | RefusalReason::PortTaken(_) | RefusalReason::NoDriver);
+        if !is_full {
+            self.hold_against_rollout(id, &reason.to_string(), now, wall);
+        }
         let view = RefusalView { revision, reason: reason.clone(), until: now + rest };
         self.view.set_refusal(self.me, &replica, Some(view));
         let until = wall.plus(rest);
         let refusal = Refusal { replica: replica.clone(), revision, reason, count, until };
         self.owned.staged.insert(RecordId::refusal(self.me, &replica), Some(codec::encode(&refusal)));
         self.owned.refusals.insert(replica, refusal);
+    }
+
+    /// Ends an allocation for the sake of a more important replica, and says so where people look why it waits.
+    pub(crate) fn give_way(&mut self, id: AllocId, by: &ReplicaKey, now: Instant, wall: Wall, out: &mut Outputs) {
+        let Some(own) = self.owned.map.get(&id) else { return };
+        let (replica, revision, reason) =
+            (own.record.replica.clone(), own.record.revision, RefusalReason::Preempted(by.clone()));
+        let until = now + claim::REFUSAL_FIRST;
+        self.view.set_refusal(self.me, &replica, Some(RefusalView { revision, reason: reason.clone(), until }));
+        let until = wall.plus(claim::REFUSAL_FIRST);
+        let refusal = Refusal { replica: replica.clone(), revision, reason, count: 1, until };
+        self.owned.staged.insert(RecordId::refusal(self.me, &replica), Some(codec::encode(&refusal)));
+        self.owned.refusals.insert(replica, refusal);
+        self.stop(id, &alloc::format!("pre-empted by {by}"), now, out);
     }
 
     /// A refusal of the boot before stands until its time is over: a restart is no reason to try again what failed.

@@ -44,8 +44,10 @@ pub(crate) const fn next(phase: Phase, cue: Cue) -> Next {
         Phase::Pending => match cue {
             Cue::Start => Next::Phase(Phase::Starting),
             Cue::Again => Next::Phase(Phase::Pending),
+            // Its time was over between two runs.
+            Cue::EndBadly => Next::Phase(Phase::Failed),
             Cue::Stop | Cue::Gone => Next::Over,
-            Cue::Started | Cue::Pass | Cue::Fail | Cue::EndWell | Cue::EndBadly => Next::Ignored,
+            Cue::Started | Cue::Pass | Cue::Fail | Cue::EndWell => Next::Ignored,
         },
         Phase::Starting => match cue {
             Cue::Start => Next::Phase(Phase::Starting),

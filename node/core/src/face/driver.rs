@@ -11,7 +11,7 @@ use core::net::IpAddr;
 
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{AllocId, DriverKind, Probe, PublishedPort, ReplicaKey, Resources, StopPolicy, Workload};
-use dunlin_gossip::time::Duration;
+use dunlin_gossip::time::{Duration, Instant};
 
 /// What a driver shall do.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,6 +26,13 @@ pub enum DriverCommand {
         alloc: AllocId,
         /// How.
         stop: StopPolicy,
+    },
+    /// Its keeper shall kill it then, and no earlier. Not answered; who runs nothing under it ignores this.
+    Extend {
+        /// Which.
+        alloc: AllocId,
+        /// The moment, on the host's clock.
+        until: Instant,
     },
     /// Try its health once. Answered by `Probed` within the time-out.
     Probe {
@@ -70,8 +77,14 @@ pub struct StartSpec {
     pub address: IpAddr,
     /// Bounds to enforce; zero means none.
     pub limits: Resources,
+    /// Processes and threads at most; zero means no bound.
+    pub pids_limit: u64,
+    /// Devices that it got: of which kind, and which of that kind on this node, from 0.
+    pub devices: Vec<(String, u32)>,
     /// How it will be stopped, should its keeper have to.
     pub stop: StopPolicy,
+    /// At this moment of the host's clock its keeper kills it, unless it hears of a later one before; none: it may run for ever.
+    pub lease: Option<Instant>,
 }
 
 /// How a run ended.
@@ -151,6 +164,13 @@ pub enum DriverEvent {
         token: u64,
         /// What it showed.
         outcome: ProbeOutcome,
+    },
+    /// What it has used of late: cpu as a mean since the last look, memory as it is. Nobody need ever say this.
+    Used {
+        /// Which.
+        alloc: AllocId,
+        /// How much.
+        used: Resources,
     },
     /// At boot, once: everything that earlier agents of this node started and that is still known. Until this comes the
     /// core starts nothing; what is found and not claimed is stopped, what is claimed and not found is started again.

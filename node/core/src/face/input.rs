@@ -24,6 +24,8 @@ pub struct NodeConfig {
     pub timing: Timing,
     /// Dynamic ports are taken from here.
     pub port_range: core::ops::RangeInclusive<u16>,
+    /// Replicas a minute that it takes from fuller nodes after it came, until it has its share; 0: none.
+    pub rebalance: u32,
     /// Hashes of records over which this node has panicked: their meaning is left out.
     pub skip: alloc::collections::BTreeSet<u64>,
     /// Where the node notes which record it acts on, for the shell to see after a panic.

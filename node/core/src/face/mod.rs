@@ -10,4 +10,4 @@ mod request;
 pub use driver::{Adopted, DriverCommand, DriverEvent, Exit, ProbeOutcome, StartFailure, StartSpec};
 pub use input::{Input, NodeConfig};
 pub use output::{Event, EventKind, Output, Outputs};
-pub use request::{Ack, Admission, Problem, ProblemKind, Reply, Request, RequestId, Written};
+pub use request::{Ack, Admission, OrderEdit, Problem, ProblemKind, Reply, Request, RequestId, RolloutOrder, Written};

@@ -1,5 +1,6 @@
 //! What may be asked of a node, and how it answers. Reads go through [`query`](crate::query) on the node's view instead.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -7,7 +8,10 @@ use core::fmt;
 
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{RosterEntry, Service, ServiceKey, ServiceName, StackName, Token, TokenId};
+use dunlin_gossip::model::{
+    RevisionId, RolloutPolicy, RosterEntry, Service, ServiceKey, ServiceName, StackName, Taint, TaintEffect, Token,
+    TokenId, Waves,
+};
 use dunlin_gossip::time::Duration;
 use dunlin_gossip::wire::RecordId;
 use serde::{Deserialize, Serialize};
@@ -29,6 +33,23 @@ pub enum Ack {
     All,
 }
 
+/// What people say about a rollout.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RolloutOrder {
+    /// No further slot has its turn, in this rollout and in those that follow.
+    Pause,
+    /// It goes on; after a failure, with a new attempt.
+    Resume,
+    /// The canaries are good: the other slots follow.
+    Promote,
+    /// Back to a kept revision, by default to the one before.
+    Undo {
+        /// To which.
+        to: Option<RevisionId>,
+    },
+}
+
 /// A request.
 #[derive(Clone, Debug)]
 pub enum Request {
@@ -38,6 +59,30 @@ pub enum Request {
         stack: StackName,
         /// Everything in it.
         services: BTreeMap<ServiceName, Service>,
+        /// Whether some nodes act on it before the others; none: all at once.
+        waves: Option<Waves>,
+        /// How each goes over to a new revision, where that was said.
+        policies: BTreeMap<ServiceName, RolloutPolicy>,
+        /// When to answer.
+        ack: Ack,
+        /// After which time to answer with what is known.
+        timeout: Duration,
+    },
+    /// Run this service beside what its stack has already.
+    Add {
+        /// Which.
+        service: ServiceKey,
+        /// What it is.
+        specification: Box<Service>,
+        /// When to answer.
+        ack: Ack,
+        /// After which time to answer with what is known.
+        timeout: Duration,
+    },
+    /// Stop one service of a stack and forget it; a stack without any is forgotten as well.
+    Drop {
+        /// Which.
+        service: ServiceKey,
         /// When to answer.
         ack: Ack,
         /// After which time to answer with what is known.
@@ -49,6 +94,17 @@ pub enum Request {
         service: ServiceKey,
         /// To how many.
         replicas: u32,
+        /// When to answer.
+        ack: Ack,
+        /// After which time to answer with what is known.
+        timeout: Duration,
+    },
+    /// Say something about a rollout.
+    Rollout {
+        /// Of which service.
+        service: ServiceKey,
+        /// What.
+        order: RolloutOrder,
         /// When to answer.
         ack: Ack,
         /// After which time to answer with what is known.
@@ -105,8 +161,50 @@ pub enum Request {
         /// After which time to answer with what is known.
         timeout: Duration,
     },
+    /// Change what is ordered of a node.
+    Order {
+        /// Of which.
+        node: NodeId,
+        /// How.
+        edit: OrderEdit,
+        /// When to answer.
+        ack: Ack,
+        /// After which time to answer with what is known.
+        timeout: Duration,
+    },
     /// Say goodbye to the flock (an orderly shutdown of the node, not of the agent).
     Leave,
+}
+
+/// A change of what is ordered of a node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OrderEdit {
+    /// Nothing new comes.
+    Cordon,
+    /// New work may come again.
+    Uncordon,
+    /// What runs there goes elsewhere.
+    Drain {
+        /// After this time what is left stops all the same.
+        deadline: Option<Duration>,
+    },
+    /// It may keep what it has, and take more.
+    Undrain,
+    /// Labels that stand over the agent's own.
+    Label {
+        /// Given, or changed.
+        set: BTreeMap<String, String>,
+        /// Taken back.
+        remove: Vec<String>,
+    },
+    /// What keeps work off.
+    Taint {
+        /// Given, or changed.
+        set: Vec<Taint>,
+        /// Taken back: a key, with this effect or with any.
+        remove: Vec<(String, Option<TaintEffect>)>,
+    },
 }
 
 /// The answer to a request.

@@ -55,12 +55,12 @@ fn on(candidate: &Candidate<'_>, service: &ServiceKey) -> u32 {
 }
 
 impl<'a> Company<'a> {
-    /// Counts. `suits` says of each candidate whether the replica could be there but for these rules.
+    /// Counts. `suits` says of each candidate by its index whether the replica could be there but for these rules.
     pub(super) fn new(
         placing: &'a Placing,
         own: &ServiceKey,
         nodes: &[Candidate<'_>],
-        suits: impl Fn(&Candidate<'_>) -> bool,
+        suits: impl Fn(usize) -> bool,
     ) -> Self {
         let near = placing.affinities.iter().filter_map(|a| Some((a.meant(&own.stack), a.label.clone()?)));
         let even = placing.skews.iter().map(|skew| &skew.label).chain(&placing.spread);
@@ -83,7 +83,8 @@ impl<'a> Company<'a> {
         };
         let totals = placing.affinities.iter().map(|a| total(a.meant(&own.stack)));
         let values = placing.skews.iter().map(|skew| {
-            let of = nodes.iter().filter(|c| suits(c)).filter_map(|c| label(c, &skew.label));
+            let of = nodes.iter().enumerate().filter(|(index, _)| suits(*index));
+            let of = of.filter_map(|(_, c)| label(c, &skew.label));
             (skew.label.clone(), of.map(ToString::to_string).collect())
         });
         Self {
@@ -104,6 +105,15 @@ impl<'a> Company<'a> {
         if let Some(total) = self.totals.get_mut(service) {
             *total += 1;
         }
+    }
+
+    /// One that ran on this candidate leaves it.
+    pub(super) fn leave(&mut self, candidate: &Candidate<'_>, service: &ServiceKey) {
+        for count in self.counts.iter_mut().filter(|count| count.service == *service) {
+            let value = label(candidate, &count.label).unwrap_or_default();
+            count.values.get_mut(value).into_iter().for_each(|count| *count = count.saturating_sub(1));
+        }
+        self.totals.get_mut(service).into_iter().for_each(|total| *total = total.saturating_sub(1));
     }
 
     fn at(&self, service: &ServiceKey, name: &str, value: &str) -> u32 {

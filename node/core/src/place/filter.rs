@@ -6,7 +6,8 @@ use core::fmt;
 
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{
-    DeviceRequest, DriverKind, NodeHeader, Protocol, ServiceKey, ServiceSpec, Slot, WHOLE, Workload,
+    DeviceRequest, DriverKind, NodeHeader, NodeOrders, PortRange, Protocol, ServiceKey, ServiceSpec, Slot, WHOLE,
+    Workload,
 };
 
 use super::Waiting;
@@ -29,6 +30,8 @@ pub struct Candidate<'a> {
     pub taken: &'a BTreeSet<(Protocol, u16)>,
     /// How many live claims of each service it holds.
     pub services: &'a [(ServiceKey, u32)],
+    /// What operators order of it.
+    pub orders: &'a NodeOrders,
     /// [`rank::node_hash`](super::rank::node_hash) of it.
     pub hash: u64,
     /// [`rank::weight`](super::rank::weight) of it.
@@ -44,10 +47,18 @@ pub enum Misfit {
     NoDriver(DriverKind),
     /// A constraint does not hold (as written).
     Constraint(String),
+    /// The node is drained.
+    Drained,
+    /// The node is cordoned.
+    Cordoned,
+    /// The node has a taint that is not tolerated (as written).
+    Tainted(String),
     /// The node refused it lately.
     Refused,
     /// A fixed port is held there.
     PortTaken(u16),
+    /// Not enough ports of a range are left there.
+    PortsTaken(u16, u16),
     /// Not enough cpu or memory left.
     NoRoom,
     /// Not enough processes or disk left.
@@ -71,9 +82,16 @@ impl Misfit {
     #[must_use]
     pub const fn is_lasting(&self) -> bool {
         match self {
-            Self::NotThisNode | Self::NoDriver(_) | Self::Constraint(_) | Self::NoLabel(_) => true,
+            Self::NotThisNode
+            | Self::NoDriver(_)
+            | Self::Constraint(_)
+            | Self::Drained
+            | Self::Cordoned
+            | Self::Tainted(_)
+            | Self::NoLabel(_) => true,
             Self::Refused
             | Self::PortTaken(_)
+            | Self::PortsTaken(..)
             | Self::NoRoom
             | Self::NoFurther
             | Self::NoDevice(_)
@@ -85,6 +103,14 @@ impl Misfit {
     }
 }
 
+impl Misfit {
+    /// True if more room would end it.
+    #[must_use]
+    pub const fn is_room(&self) -> bool {
+        matches!(self, Self::PortTaken(_) | Self::PortsTaken(..) | Self::NoRoom | Self::NoFurther | Self::NoDevice(_))
+    }
+}
+
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -92,8 +118,12 @@ impl fmt::Display for Misfit {
             Self::NoDriver(DriverKind::Exec) => f.write_str("no exec driver"),
             Self::NoDriver(DriverKind::Docker) => f.write_str("no container engine"),
             Self::Constraint(text) => write!(f, "constraint {text}"),
+            Self::Drained => f.write_str("the node is drained"),
+            Self::Cordoned => f.write_str("the node is cordoned"),
+            Self::Tainted(taint) => write!(f, "the node is tainted {taint}"),
             Self::Refused => f.write_str("refused it lately"),
             Self::PortTaken(port) => write!(f, "port {port} is taken"),
+            Self::PortsTaken(first, last) => write!(f, "the ports {first}-{last} are taken"),
             Self::NoRoom => f.write_str("not enough cpu or memory"),
             Self::NoFurther => f.write_str("not enough processes or disk"),
             Self::NoDevice(asked) => write!(f, "not enough devices: {asked}"),
@@ -125,6 +155,26 @@ pub(super) fn misfit_by(terms: &Terms<'_>, waiting: &Waiting<'_>, candidate: &Ca
             let fixed = spec.ports.iter().filter_map(|p| p.published.map(|n| (p.protocol, n)));
             fixed.into_iter().find(|p| candidate.taken.contains(p)).map(|(_, port)| Misfit::PortTaken(port))
         })
+        .or_else(|| used_up(spec, candidate, 0))
+}
+
+/// The range of ports that does not suffice, where so many more replicas will draw from it first.
+pub(super) fn used_up(spec: &ServiceSpec, candidate: &Candidate<'_>, before: usize) -> Option<Misfit> {
+    let ranges = &spec.demand().ranges;
+    let lacking = |range: &&PortRange| {
+        let Some(protocol) = protocol(spec, range) else { return false };
+        let is_same = |other: &&PortRange| {
+            (other.first, other.last) == (range.first, range.last) && self::protocol(spec, other) == Some(protocol)
+        };
+        let each = ranges.iter().filter(is_same).count();
+        let taken = candidate.taken.range((protocol, range.first)..=(protocol, range.last)).count();
+        usize::try_from(range.len()).unwrap_or(usize::MAX) < taken + each * (before + 1)
+    };
+    ranges.iter().find(lacking).map(|range| Misfit::PortsTaken(range.first, range.last))
+}
+
+fn protocol(spec: &ServiceSpec, range: &PortRange) -> Option<Protocol> {
+    spec.ports.get(usize::try_from(range.port).ok()?).map(|port| port.protocol)
 }
 
 /// The part that depends on the very replica.
@@ -137,7 +187,7 @@ pub(super) fn particular_misfit(waiting: &Waiting<'_>, candidate: &Candidate<'_>
     waiting.refused_by.contains(&candidate.node).then_some(Misfit::Refused)
 }
 
-/// The part that depends on the specification and the node's header alone.
+/// The part that depends on the specification, and on the node's header and orders, alone.
 pub(super) fn unsuited(terms: &Terms<'_>, spec: &ServiceSpec, candidate: &Candidate<'_>) -> Option<Misfit> {
     let driver = match spec.workload {
         Workload::Exec(_) => DriverKind::Exec,
@@ -146,8 +196,21 @@ pub(super) fn unsuited(terms: &Terms<'_>, spec: &ServiceSpec, candidate: &Candid
     if !candidate.header.drivers.contains(&driver) {
         return Some(Misfit::NoDriver(driver));
     }
-    let violated = terms.violated(candidate.node, candidate.header)?;
-    Some(Misfit::Constraint(violated.to_string()))
+    if let Some(violated) = terms.violated(candidate.node, candidate.header) {
+        return Some(Misfit::Constraint(violated.to_string()));
+    }
+    ordered_off(spec, candidate.orders)
+}
+
+/// What operators order that keeps new work off a node.
+fn ordered_off(spec: &ServiceSpec, orders: &NodeOrders) -> Option<Misfit> {
+    if orders.drain.is_some() {
+        return Some(Misfit::Drained);
+    }
+    if orders.cordoned {
+        return Some(Misfit::Cordoned);
+    }
+    orders.taint_against(&spec.placing.tolerance.taints, None).map(|taint| Misfit::Tainted(taint.to_string()))
 }
 
 /// What of its room a node lacks.

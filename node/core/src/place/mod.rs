@@ -7,9 +7,13 @@
 
 mod company;
 pub mod device;
+mod field;
 mod filter;
 mod fit;
+mod ground;
+pub(crate) mod level;
 mod mix;
+pub mod preempt;
 pub mod rank;
 mod room;
 mod terms;
@@ -23,12 +27,13 @@ use dunlin_gossip::model::{ReplicaKey, ServiceSpec};
 
 pub use company::MAX_SPREAD;
 pub use filter::{Candidate, Misfit, misfit, request_text};
-use fit::{Asking, Fitted};
-pub use fit::{Ground, Scene, Score};
+pub use fit::Score;
+pub use ground::{Ground, Scene};
 pub use mix::Mix;
 use rank::replica_hash;
 pub use room::Room;
-pub use terms::{Terms, unreadable};
+pub use terms::{Terms, contradiction, unreadable};
+pub(crate) use terms::{attribute, values};
 
 /// How many nodes compete by score. With 8, a real GPU trace allocates 95.2 % against 95.4 % for the best central policy,
 /// and 94.9 % with 300 decisions in flight on one stale view, where looking at all nodes collapses to 70 %.
@@ -70,7 +75,7 @@ pub fn ladder(waiting: &Waiting<'_>, scene: Scene<'_>) -> Vec<NodeId> {
 /// This node's place on a replica's ladder; none if it does not fit here.
 #[must_use]
 pub fn position(me: NodeId, waiting: &Waiting<'_>, scene: Scene<'_>) -> Option<usize> {
-    position_with(index_of(me, scene.nodes), waiting, true, &mut Ground::new(scene))
+    position_with(index_of(me, scene.nodes), waiting, true, &mut Ground::new(scene)).0
 }
 
 /// This node's place on the ladder of each waiting replica, in the given sequence (sort by [`order`] first). Each replica sees
@@ -80,8 +85,26 @@ pub fn position(me: NodeId, waiting: &Waiting<'_>, scene: Scene<'_>) -> Option<u
 /// as much as all the rest, and of the others a node at such a place needs to know only that it is not its turn.
 #[must_use]
 pub fn plan(me: NodeId, waiting: &[Waiting<'_>], scene: Scene<'_>, old: impl Fn(usize) -> bool) -> Vec<Option<usize>> {
-    let (mut ground, me) = (Ground::new(scene), index_of(me, scene.nodes));
-    waiting.iter().enumerate().map(|(index, w)| position_with(me, w, old(index), &mut ground)).collect()
+    planned(me, waiting, scene, old).places
+}
+
+fn planned(me: NodeId, waiting: &[Waiting<'_>], scene: Scene<'_>, old: impl Fn(usize) -> bool) -> Plan {
+    let (mut ground, me, mut plan) = (Ground::new(scene), index_of(me, scene.nodes), Plan::default());
+    for (index, w) in waiting.iter().enumerate() {
+        let (place, fits) = position_with(me, w, old(index), &mut ground);
+        plan.places.push(place);
+        plan.nowhere.extend((!fits).then_some(index));
+    }
+    plan
+}
+
+/// A plan: this node's place on each ladder, and which replicas fit nowhere, by their index.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Plan {
+    /// This node's places.
+    pub places: Vec<Option<usize>>,
+    /// Replicas whose ladder is empty.
+    pub nowhere: Vec<usize>,
 }
 
 /// As [`plan`], where some nodes shall get nothing as long as it fits anywhere else.
@@ -92,23 +115,23 @@ pub fn plan_without(
     scene: Scene<'_>,
     held: &BTreeSet<NodeId>,
     old: impl Fn(usize) -> bool,
-) -> Vec<Option<usize>> {
+) -> Plan {
     let free: Vec<Candidate<'_>> = scene.nodes.iter().filter(|c| !held.contains(&c.node)).copied().collect();
     if free.len() == scene.nodes.len() {
-        return plan(me, waiting, scene, old);
+        return planned(me, waiting, scene, old);
     }
     let rested = Scene { nodes: &free, mix: scene.mix };
-    let mut positions = plan(me, waiting, rested, &old);
-    let homeless = heads(waiting, rested).into_iter().enumerate().filter(|(_, head)| head.is_none());
-    let homeless: Vec<usize> = homeless.map(|(index, _)| index).collect();
+    let Plan { places: mut positions, nowhere: homeless } = planned(me, waiting, rested, &old);
     let rest: Vec<Waiting<'_>> = homeless.iter().filter_map(|index| waiting.get(*index).copied()).collect();
     let is_old = |at: usize| homeless.get(at).is_some_and(|index| old(*index));
-    for (index, position) in homeless.iter().zip(plan(me, &rest, scene, is_old)) {
+    let again = planned(me, &rest, scene, is_old);
+    for (index, position) in homeless.iter().zip(again.places) {
         if let Some(slot) = positions.get_mut(*index) {
             *slot = position;
         }
     }
-    positions
+    let nowhere = again.nowhere.iter().filter_map(|at| homeless.get(*at).copied()).collect();
+    Plan { places: positions, nowhere }
 }
 
 fn index_of(me: NodeId, nodes: &[Candidate<'_>]) -> Option<usize> {
@@ -130,7 +153,13 @@ pub fn heads(waiting: &[Waiting<'_>], scene: Scene<'_>) -> Vec<Option<NodeId>> {
     out
 }
 
-fn position_with<'a>(me: Option<usize>, waiting: &Waiting<'a>, exact: bool, ground: &mut Ground<'a>) -> Option<usize> {
+/// A node's place on a replica's ladder, and whether there is anybody on it.
+fn position_with<'a>(
+    me: Option<usize>,
+    waiting: &Waiting<'a>,
+    exact: bool,
+    ground: &mut Ground<'a>,
+) -> (Option<usize>, bool) {
     let asking = ground.asks(waiting);
     let best = ground.best_k(&asking);
     let position = best.iter().position(|f| Some(f.index) == me).or_else(|| {
@@ -140,15 +169,7 @@ fn position_with<'a>(me: Option<usize>, waiting: &Waiting<'a>, exact: bool, grou
     if let Some(head) = best.first() {
         ground.take(head.index, waiting);
     }
-    position
-}
-
-/// The candidates behind the first [`K`], by rank.
-fn rest(asking: &Asking<'_>, ground: &Ground<'_>, best: &[Fitted]) -> Vec<Fitted> {
-    let all = ground.ranks(asking).filter_map(|(index, rank)| ground.fitted(asking, index, rank));
-    let mut rest: Vec<Fitted> = all.filter(|f| best.iter().all(|b| b.node != f.node)).collect();
-    rest.sort_unstable_by_key(|f| (f.rank, f.node));
-    rest
+    (position, !best.is_empty())
 }
 
 #[cfg(test)]

@@ -159,6 +159,7 @@ impl World {
                 units: &facts.units,
                 taken: &facts.ports,
                 services: &facts.services,
+                orders: dunlin_gossip::model::NodeOrders::none(),
                 hash: rank::node_hash(*node),
                 weight: rank::weight(&header.allocatable),
             })

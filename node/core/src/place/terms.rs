@@ -46,7 +46,11 @@ impl<'a> Terms<'a> {
 #[must_use]
 pub fn unreadable(constraint: &Constraint) -> Option<String> {
     match constraint.op {
-        ConstraintOp::Matches | ConstraintOp::MatchesNot => regex(&constraint.value).err().map(|e| e.to_string()),
+        ConstraintOp::Matches | ConstraintOp::MatchesNot => {
+            // The last line says what is wrong, those above it show where.
+            let last = |e: regex::Error| e.to_string().lines().last().unwrap_or_default().to_string();
+            regex(&constraint.value).err().map(last)
+        }
         ConstraintOp::Below | ConstraintOp::AtMost | ConstraintOp::Above | ConstraintOp::AtLeast => {
             let is_version = constraint.value.starts_with(|c: char| c.is_ascii_digit());
             (!is_version).then(|| "a version begins with a digit".to_string())
@@ -72,10 +76,56 @@ fn test(constraint: &Constraint) -> Test<'_> {
     }
 }
 
-/// True if a node meets a constraint. A label that a node does not have equals nothing, matches nothing and has no version.
+/// True if a node meets a constraint.
 fn meets(constraint: &Constraint, test: &Test<'_>, node: NodeId, header: &NodeHeader) -> bool {
     let id = (constraint.attribute == "node.id").then(|| node.to_string());
-    let actual = attribute(&constraint.attribute, id.as_deref(), header);
+    allows(constraint.op, test, attribute(&constraint.attribute, id.as_deref(), header))
+}
+
+/// The constraint at which nothing is left of those before it that speak of the same attribute: no node can meet them all,
+/// whatever its labels are. Of regular expressions and versions alone only what is plain to see is found.
+#[must_use]
+pub fn contradiction<'a>(constraints: impl Iterator<Item = &'a Constraint> + Clone) -> Option<usize> {
+    constraints.clone().enumerate().position(|(upto, constraint)| {
+        let same = || constraints.clone().take(upto + 1).filter(|other| other.attribute == constraint.attribute);
+        values(same()).is_some_and(|left| left.is_empty()) || versions_exclude(same())
+    })
+}
+
+/// The only values that constraints of one attribute leave; none if they do not name any.
+pub(crate) fn values<'a>(constraints: impl Iterator<Item = &'a Constraint> + Clone) -> Option<Vec<&'a str>> {
+    let named = |constraint: &'a Constraint| match (constraint.op, test(constraint)) {
+        (ConstraintOp::Equal, Test::Is(value)) => Some(Vec::from([value])),
+        (ConstraintOp::In, Test::OneOf(values)) => Some(values),
+        _ => None,
+    };
+    let mut left = constraints.clone().find_map(named)?;
+    left.sort_unstable();
+    left.dedup();
+    for constraint in constraints {
+        let test = test(constraint);
+        left.retain(|value| allows(constraint.op, &test, Some(value)));
+    }
+    Some(left)
+}
+
+/// True if no version is between the bounds.
+fn versions_exclude<'a>(constraints: impl Iterator<Item = &'a Constraint> + Clone) -> bool {
+    let bound = |ops: [ConstraintOp; 2]| {
+        let bounds = constraints.clone().filter(move |c| ops.contains(&c.op));
+        bounds.map(|c| (c.value.as_str(), c.op == ConstraintOp::Above || c.op == ConstraintOp::Below))
+    };
+    bound([ConstraintOp::AtLeast, ConstraintOp::Above]).any(|(low, above)| {
+        bound([ConstraintOp::AtMost, ConstraintOp::Below]).any(|(high, below)| match compare(low, high) {
+            Ordering::Less => false,
+            Ordering::Equal => above || below,
+            Ordering::Greater => true,
+        })
+    })
+}
+
+/// True if a value meets a constraint. A label that a node does not have equals nothing, matches nothing and has no version.
+fn allows(op: ConstraintOp, test: &Test<'_>, actual: Option<&str>) -> bool {
     let holds = match test {
         Test::Is(value) => actual == Some(*value),
         Test::Finds(regex) => actual.is_some_and(|actual| regex.is_match(actual)),
@@ -85,7 +135,7 @@ fn meets(constraint: &Constraint, test: &Test<'_>, node: NodeId, header: &NodeHe
             .is_some_and(|actual| wanted(compare(actual, value))),
         Test::Never => return false,
     };
-    match constraint.op {
+    match op {
         ConstraintOp::NotEqual | ConstraintOp::MatchesNot | ConstraintOp::NotIn => !holds,
         ConstraintOp::Equal
         | ConstraintOp::Matches
@@ -97,7 +147,8 @@ fn meets(constraint: &Constraint, test: &Test<'_>, node: NodeId, header: &NodeHe
     }
 }
 
-fn attribute<'a>(name: &str, id: Option<&'a str>, header: &'a NodeHeader) -> Option<&'a str> {
+/// What a node says of an attribute.
+pub(crate) fn attribute<'a>(name: &str, id: Option<&'a str>, header: &'a NodeHeader) -> Option<&'a str> {
     match name {
         "node.hostname" => Some(header.name.as_str()),
         "node.id" => id,
@@ -147,6 +198,41 @@ mod tests {
         ] {
             assert_eq!(compare(a, b), expected, "{a} {b}");
             assert_eq!(compare(b, a), expected.reverse(), "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn what_nothing_can_meet_is_found_and_nothing_else() {
+        use ConstraintOp::{Above, AtLeast, AtMost, Below, Equal, In, Matches, NotEqual, NotIn};
+        let found = |terms: &[(&str, ConstraintOp, &str)]| {
+            let constraint = |(attribute, op, value): &(&str, ConstraintOp, &str)| Constraint {
+                attribute: attribute.to_string(),
+                op: *op,
+                value: value.to_string(),
+            };
+            let all: Vec<Constraint> = terms.iter().map(constraint).collect();
+            contradiction(all.iter())
+        };
+        for never in [
+            [("node.id", Equal, "a"), ("node.id", Equal, "b")],
+            [("x", Equal, "1"), ("x", NotEqual, "1")],
+            [("x", In, "a, b"), ("x", In, "c,d")],
+            [("x", In, "a, b"), ("x", NotIn, "b, a, c")],
+            [("x", Matches, "^b"), ("x", Equal, "ab")],
+            [("x", AtLeast, "2"), ("x", Equal, "1.9")],
+            [("x", AtLeast, "2"), ("x", Below, "1.10")],
+            [("x", Above, "2"), ("x", AtMost, "2.0")],
+        ] {
+            assert_eq!(found(&never), Some(1), "{never:?}");
+        }
+        for some in [
+            [("x", Equal, "1"), ("y", NotEqual, "1")],
+            [("x", In, "a, b"), ("x", In, "b, c")],
+            [("x", AtLeast, "2"), ("x", AtMost, "2.0")],
+            [("x", NotEqual, "1"), ("x", NotEqual, "2")],
+            [("x", Matches, "^a"), ("x", Matches, "^b|c")],
+        ] {
+            assert_eq!(found(&some), None, "{some:?}");
         }
     }
 

@@ -32,6 +32,7 @@ impl Host {
             units: &[],
             taken: &self.taken,
             services: &self.services,
+            orders: dunlin_gossip::model::NodeOrders::none(),
             hash: rank::node_hash(self.node),
             weight: rank::weight(&self.header.allocatable),
         }

@@ -7,8 +7,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::hex;
-use dunlin_gossip::model::{Service, StackManifest};
+use dunlin_gossip::model::{NodeOrders, Rollout, Service, StackManifest};
 use dunlin_gossip::wire::{Kind, Record, RecordId, codec};
 use serde::Serialize;
 use serde_json::Value;
@@ -19,9 +20,9 @@ use crate::engine::Node;
 /// A register with more than one value.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct ConflictRow {
-    /// `stack/service`, or the stack; of other kinds the register's key.
+    /// `stack/service`, or the stack, or `rollout:stack/service`; of other kinds the register's key.
     pub what: String,
-    /// `service`, `stack`, `token` or `other`.
+    /// `service`, `stack`, `rollout`, `token`, `node` (what is ordered of it) or `other`.
     pub kind: &'static str,
     /// The one in force first, then the newest first.
     pub versions: Vec<VersionRow>,
@@ -87,7 +88,11 @@ fn row(node: &Node, winner: &Record, siblings: &[Record]) -> Option<ConflictRow>
         Kind::STACK => in_force_manifest(siblings).unwrap_or(winner),
         _ => winner,
     };
-    let mut newest_first: Vec<&Record> = core::iter::once(in_force).chain(siblings.iter().rev()).collect();
+    // What is added to one deploy at the same time is all in force.
+    let deploy = |record: &Record| record.read_as::<StackManifest>().map(|manifest| manifest.deployed);
+    let is_merged = |record: &&Record| winner.id().kind == Kind::STACK && deploy(record) == deploy(in_force);
+    let others = siblings.iter().rev().filter(|record| record.payload().is_none() || !is_merged(record));
+    let mut newest_first: Vec<&Record> = core::iter::once(in_force).chain(others).collect();
     let mut seen = BTreeSet::new();
     newest_first.retain(|record| seen.insert(meaning(record)));
     if newest_first.len() < 2 {
@@ -106,6 +111,23 @@ fn in_force_manifest(siblings: &[Record]) -> Option<&Record> {
 /// What makes two records of one register the same to people: manifests by the names in them, others by their value.
 fn meaning(record: &Record) -> Option<Vec<u8>> {
     let payload = record.payload()?;
+    match record.id().kind {
+        // What is kept, and what failed, is the same whoever says it first.
+        Kind::REVISION | Kind::FAILURE | Kind::FINISH => return Some(Vec::new()),
+        // Two deploys of one service are in conflict about the service; here only about how it goes over.
+        Kind::ROLLOUT => {
+            let said = record.read_as::<Rollout>().map(|r| codec::encode(&(r.policy, r.paused, r.promoted, r.undo)));
+            return Some(said.unwrap_or_else(|| payload.to_vec()));
+        }
+        // When each of two deploys said so makes no difference to anybody.
+        Kind::SERVICE | Kind::STAGED => {
+            if let Some(mut service) = record.read_as::<Service>().filter(|service| service.mode.job().is_some()) {
+                service.mode.job_mut().into_iter().for_each(|job| (job.since, job.again) = (Hlc(0), Hlc(0)));
+                return Some(codec::encode(&service));
+            }
+        }
+        _ => {}
+    }
     if record.id().kind == Kind::STACK
         && let Some(manifest) = record.read_as::<StackManifest>()
     {
@@ -139,7 +161,8 @@ fn version(node: &Node, record: &Record, in_force: bool, force: &BTreeMap<String
 
 fn what(id: &RecordId) -> String {
     match id.kind {
-        Kind::STACK | Kind::SERVICE => String::from_utf8_lossy(&id.key).into_owned(),
+        Kind::STACK | Kind::SERVICE | Kind::WAVE | Kind::STAGED => String::from_utf8_lossy(&id.key).into_owned(),
+        Kind::ROLLOUT => alloc::format!("rollout:{}", String::from_utf8_lossy(&id.key)),
         _ => hex(&id.key),
     }
 }
@@ -149,6 +172,8 @@ const fn kind(kind: Kind) -> &'static str {
         Kind::STACK => "stack",
         Kind::SERVICE => "service",
         Kind::TOKEN => "token",
+        Kind::ROLLOUT => "rollout",
+        Kind::NODE_ORDERS => "node",
         _ => "other",
     }
 }
@@ -165,10 +190,19 @@ fn fields(record: &Record) -> BTreeMap<String, String> {
             let value = service.and_then(|service| serde_json::to_value(service).ok());
             value.iter().for_each(|value| flatten(String::new(), value, &mut fields));
         }
+        Kind::ROLLOUT => {
+            let rollout = record.read_as::<Rollout>();
+            let value = rollout.and_then(|rollout| serde_json::to_value(rollout).ok());
+            value.iter().for_each(|value| flatten(String::new(), value, &mut fields));
+        }
         Kind::STACK => {
             let manifest = record.read_as::<StackManifest>().unwrap_or_default();
             let names: Vec<&str> = manifest.services.keys().map(|name| name.as_str()).collect();
             fields.insert("services".to_string(), names.join(", "));
+        }
+        Kind::NODE_ORDERS => {
+            let value = record.read_as::<NodeOrders>().and_then(|orders| serde_json::to_value(orders).ok());
+            value.iter().for_each(|value| flatten(String::new(), value, &mut fields));
         }
         _ => {}
     }

@@ -6,10 +6,16 @@
 
 pub mod ask;
 mod conflicts;
+mod flock;
+pub(crate) mod miss;
+mod named;
+mod rollouts;
 mod rows;
+mod runs;
 pub mod trust;
+mod waves;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -17,15 +23,25 @@ use dunlin_gossip::face::MemberState;
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{
-    AllocId, Allocation, DriverKind, Mode, PublishedPort, ReplicaKey, ServiceKey, Slot, StackManifest, StackName,
-    Workload,
+    AllocId, Allocation, DeviceGroup, DriverKind, Finish, Mode, Phase, PortSpec, PublishedPort, ReplicaKey, ServiceKey,
+    ServiceSpec, Slot, StackManifest, StackName, Workload,
 };
 use dunlin_gossip::time::{Instant, Wall};
 use dunlin_gossip::wire::{Kind, RecordId};
 
 pub use conflicts::{ConflictRow, FieldRow, VersionRow, conflict_named, conflicts};
-pub use rows::{AllocationRow, MemberCounts, NodeRow, ServiceRow, StackRow, StatusRow, TokenRow};
+pub use flock::{Flock, FlockNode, FlockService, flock};
+pub use named::{NamedRow, named};
+pub use rollouts::{FailureRow, RevisionRow, RolloutRow, rollouts};
+pub use rows::{
+    AllocationRow, MemberCounts, NodeRow, RunRow, ServiceRow, StackRow, StatusRow, TokenRow, WaveNodeRow, WaveRow,
+};
 
+use miss::Tally;
+use waves::{about_to_be, stays, wave_row, wave_text};
+
+use crate::allocation::learn::learns;
+use crate::drain;
 use crate::engine::Node;
 use crate::place::{self, Ground, Misfit, Scene, Waiting};
 use crate::view::InForce;
@@ -40,21 +56,28 @@ pub fn nodes(node: &Node) -> Vec<NodeRow> {
         .map(|(id, known)| {
             let header = known.header.as_deref();
             let text = |value: Option<&String>| value.cloned().unwrap_or_default();
+            let orders = view.orders_of(*id);
             NodeRow {
                 id: id.to_string(),
                 name: header.map_or_else(String::new, |h| h.name.to_string()),
                 state: known.state,
                 address: header.and_then(|h| h.addresses.first()).map_or_else(String::new, ToString::to_string),
                 zone: text(header.and_then(|h| h.labels.get("zone"))),
+                cordoned: orders.cordoned,
+                drained: orders.drain.is_some(),
+                drained_until_ms: orders.drain.and_then(|drain| drain.until()).map(|until| until.0),
+                taints: orders.taints.iter().map(ToString::to_string).collect(),
                 labels: header.map(|h| h.labels.clone()).unwrap_or_default(),
                 cpu_milli: header.map_or(0, |h| h.allocatable.cpu_milli),
                 memory_bytes: header.map_or(0, |h| h.allocatable.memory_bytes),
                 cpu_reserved_milli: known.reserved.base.cpu_milli,
                 memory_reserved_bytes: known.reserved.base.memory_bytes,
                 allocations: known.allocations.len(),
+                devices: header.map(|h| h.supply.devices.iter().map(device_text).collect()).unwrap_or_default(),
                 drivers: header.map(|h| h.drivers.iter().map(|d| driver_word(*d)).collect()).unwrap_or_default(),
                 version: text(header.map(|h| &h.version)),
                 me: *id == view.me(),
+                voter: node.voters().voters.contains(id),
             }
         })
         .collect();
@@ -72,15 +95,25 @@ fn service_row(node: &Node, key: &ServiceKey, force: &InForce) -> ServiceRow {
     let view = node.view();
     let live: Vec<&Allocation> = view
         .of_service(key)
-        .filter(|(at, _, alloc)| alloc.phase.is_live() && view.stands(*at))
+        .filter(|(at, _, alloc)| alloc.phase.is_live() && view.stands(*at) && view.finish(&alloc.replica).is_none())
         .map(|(_, _, alloc)| alloc)
         .collect();
     let unclaimed: Vec<ReplicaKey> = unclaimed(node, key, force);
     let wanted = wanted(node, key, force).len();
-    let (ready, updated) =
-        (live.iter().filter(|a| a.ready).count(), live.iter().filter(|a| a.revision == force.revision).count());
+    let (ready, updated) = (ready_replicas(&live), live.iter().filter(|a| a.revision == force.revision).count());
+    let cron = force.service.mode.cron();
+    let done = done(node, key, force, wanted).filter(|_| cron.is_none());
     let state = match () {
+        () if done.is_some() => done.unwrap_or_default(),
         () if !unclaimed.is_empty() => "waiting",
+        () if cron.is_some() && live.is_empty() => {
+            if force.service.mode.count() == Some(0) {
+                "suspended"
+            } else {
+                "scheduled"
+            }
+        }
+        () if force.service.mode.job().is_some() => "running",
         () if updated < live.len() => "updating",
         () if ready < wanted => "starting",
         () => "ready",
@@ -91,17 +124,41 @@ fn service_row(node: &Node, key: &ServiceKey, force: &InForce) -> ServiceRow {
         kind: match force.service.mode {
             Mode::Replicated(_) => "service",
             Mode::Global => "global",
+            Mode::Job(_) => "job",
+            Mode::GlobalJob(_) => "global-job",
+            Mode::Cron(_) => "cron",
         },
         revision: force.revision.to_string(),
         replicas_wanted: wanted,
         running: live.len(),
         ready,
+        succeeded: view.tally(key).succeeded,
+        failed: view.tally(key).failed,
         updated,
-        ports: force.service.spec.ports.iter().map(port_text).collect(),
+        ports: port_texts(&force.service.spec),
         workload: workload_text(&force.service.spec.workload),
         state,
         waiting,
+        schedule: cron.map(runs::schedule),
+        next_run_ms: view.next_run(key).map(|at| at.saturating_mul(1_000)).filter(|_| state != "suspended"),
+        runs: cron.map(|cron| runs::runs(view, key, cron)).unwrap_or_default(),
     }
+}
+
+/// `complete` or `failed`, if that can be said of a job.
+fn done(node: &Node, key: &ServiceKey, force: &InForce, wanted: usize) -> Option<&'static str> {
+    force.service.mode.job()?;
+    let tally = node.view().tally(key);
+    match () {
+        () if tally.failed > 0 => Some("failed"),
+        () if tally.succeeded >= wanted => Some("complete"),
+        () => None,
+    }
+}
+
+/// What moves to another node runs twice for a while, and is one replica.
+fn ready_replicas(live: &[&Allocation]) -> usize {
+    live.iter().filter(|a| a.ready).map(|a| a.replica.slot).collect::<BTreeSet<_>>().len()
 }
 
 /// All allocations, and the replicas that wait for one, in the order of their names.
@@ -119,6 +176,9 @@ pub fn allocations(node: &Node) -> Vec<AllocationRow> {
             let row = waiting_row(node, &replica, force);
             rows.push((replica, row));
         }
+        // Those whose nodes are gone.
+        let ends = view.finished(key).filter(|end| view.of_replica(&end.replica).all(|(.., a)| a.epoch != end.epoch));
+        rows.extend(ends.map(|end| (end.replica.clone(), finished_row(node, end))));
     }
     rows.sort_by(|a, b| (&a.0, a.1.epoch).cmp(&(&b.0, b.1.epoch)));
     rows.into_iter().map(|(_, row)| row).collect()
@@ -138,21 +198,74 @@ fn allocation_row(node: &Node, at: NodeId, id: AllocId, alloc: &Allocation) -> A
         };
         endpoint.ports.iter().map(text).collect()
     });
+    let end = view.finish(&alloc.replica).filter(|end| end.epoch == alloc.epoch);
     AllocationRow {
         id: id.to_string(),
         replica: replica_text(node, &alloc.replica),
         service: alloc.replica.service.to_string(),
         node: node_name(node, at),
         node_id: at.to_string(),
-        phase: if view.stands(at) { alloc.phase.as_str() } else { "lost" },
+        phase: if view.stands(at) || !alloc.holds_room() { alloc.phase.as_str() } else { "lost" },
         ready: alloc.ready && view.stands(at),
         revision: alloc.revision.to_string(),
         epoch: alloc.epoch.0,
         endpoint: endpoint.unwrap_or_default(),
+        cpu_reserved_milli: alloc.reservation.cpu_milli,
+        memory_reserved_bytes: alloc.reservation.memory_bytes,
+        learnt: view.wanted(&alloc.replica).is_some_and(|force| {
+            let spec = &force.service.spec;
+            learns(spec) && force.revision == alloc.revision && alloc.reservation != spec.reservation
+        }),
         restarts: record.as_ref().map_or(0, |r| r.restarts),
         since_ms: record.as_ref().map_or(0, |r| r.since.0),
-        detail: record.map(|r| r.detail).unwrap_or_default(),
+        ended_ms: end.map(|end| end.at.0),
+        exit_code: end.and_then(|end| end.code),
+        detail: record
+            .map(|r| r.detail)
+            .filter(|detail| !detail.is_empty())
+            .or_else(|| leaves(node, at, alloc))
+            .unwrap_or_else(|| stays(node, at, alloc)),
     }
+}
+
+/// A slot of a job that ended on a node of which nothing is left.
+fn finished_row(node: &Node, end: &Finish) -> AllocationRow {
+    let phase = if end.succeeded { Phase::Exited } else { Phase::Failed };
+    AllocationRow {
+        id: AllocId::of(&end.replica, end.epoch, end.node).to_string(),
+        replica: replica_text(node, &end.replica),
+        service: end.replica.service.to_string(),
+        node: node_name(node, end.node),
+        node_id: end.node.to_string(),
+        phase: phase.as_str(),
+        ready: false,
+        revision: end.revision.to_string(),
+        epoch: end.epoch.0,
+        endpoint: Vec::new(),
+        cpu_reserved_milli: 0,
+        memory_reserved_bytes: 0,
+        learnt: false,
+        restarts: 0,
+        since_ms: end.began.0,
+        ended_ms: Some(end.at.0),
+        exit_code: end.code,
+        detail: end.detail.clone(),
+    }
+}
+
+/// Why a replica is still on a node that is drained.
+fn leaves(node: &Node, at: NodeId, alloc: &Allocation) -> Option<String> {
+    let view = node.view();
+    let force = view.wanted(&alloc.replica).filter(|_| view.is_drained(at) && alloc.phase.is_live())?;
+    if let Some((successor, _)) = drain::successors(view, &alloc.replica).next() {
+        return Some(alloc::format!("goes once it is ready on {}", node_name(node, successor)));
+    }
+    if !drain::may_move(view, &alloc.replica) {
+        return Some("goes after others of its service".to_string());
+    }
+    let reasons = reasons(node, &alloc.replica, force);
+    let why = if reasons.is_empty() { "about to be claimed elsewhere".to_string() } else { reasons.join("; ") };
+    Some(alloc::format!("has to go: {why}"))
 }
 
 fn waiting_row(node: &Node, replica: &ReplicaKey, force: &InForce) -> AllocationRow {
@@ -168,15 +281,24 @@ fn waiting_row(node: &Node, replica: &ReplicaKey, force: &InForce) -> Allocation
         revision: force.revision.to_string(),
         epoch: 0,
         endpoint: Vec::new(),
+        cpu_reserved_milli: force.service.spec.reservation.cpu_milli,
+        memory_reserved_bytes: force.service.spec.reservation.memory_bytes,
+        learnt: false,
         restarts: 0,
         since_ms: 0,
-        detail: if reasons.is_empty() { "about to be claimed".to_string() } else { reasons.join("; ") },
+        ended_ms: None,
+        exit_code: None,
+        detail: match node.lease_trouble(replica) {
+            _ if !reasons.is_empty() => reasons.join("; "),
+            Some(trouble) => trouble,
+            None => about_to_be(node, replica),
+        },
     }
 }
 
 /// How the answering node is.
 #[must_use]
-pub fn status(node: &Node, _now: Instant, wall: Wall) -> StatusRow {
+pub fn status(node: &Node, now: Instant, wall: Wall) -> StatusRow {
     let gossip = node.gossip();
     let mut members = MemberCounts::default();
     for (_, state) in gossip.members() {
@@ -203,6 +325,10 @@ pub fn status(node: &Node, _now: Instant, wall: Wall) -> StatusRow {
         wall_ms: wall.0,
         failed: node.failed,
         left_out: node.view().left_out().map(register_text).collect(),
+        waves: node.view().waves().map(|(stack, _)| wave_text(node, stack)).collect(),
+        voters: node.voters().voters.iter().map(|id| node_name(node, *id)).collect(),
+        voters_version: node.voters().version,
+        leases: node.lease_texts(now),
         counts: node.counts(),
     }
 }
@@ -210,11 +336,17 @@ pub fn status(node: &Node, _now: Instant, wall: Wall) -> StatusRow {
 /// A register as people see it.
 pub(crate) fn register_text(id: &RecordId) -> String {
     match id.kind {
-        Kind::STACK | Kind::SERVICE => {
-            let word = if id.kind == Kind::STACK { "stack" } else { "service" };
+        Kind::STACK | Kind::SERVICE | Kind::WAVE | Kind::STAGED => {
+            let word = if matches!(id.kind, Kind::STACK | Kind::WAVE) { "stack" } else { "service" };
             alloc::format!("{word} {}", String::from_utf8_lossy(&id.key))
         }
+        Kind::ROLLOUT => alloc::format!("rollout of {}", String::from_utf8_lossy(&id.key)),
+        Kind::REVISION => alloc::format!("kept revision {}", String::from_utf8_lossy(&id.key)),
+        Kind::FAILURE => alloc::format!("failure {}", String::from_utf8_lossy(&id.key)),
+        Kind::VOTERS => "the list of voters".to_string(),
+        Kind::FINISH => alloc::format!("end of {}", String::from_utf8_lossy(&id.key)),
         Kind::TOKEN => alloc::format!("token {}", dunlin_gossip::id::hex(&id.key)),
+        Kind::NODE_ORDERS => alloc::format!("orders of node {}", dunlin_gossip::id::hex(&id.key)),
         _ => alloc::format!("{id:?}"),
     }
 }
@@ -249,17 +381,25 @@ pub fn stacks(node: &Node) -> Vec<StackRow> {
             in_force: view.is_whole(name),
             replicas_wanted: rows.iter().map(|r| r.replicas_wanted).sum(),
             ready: rows.iter().map(|r| r.ready).sum(),
+            wave: wave_row(node, name),
         }
     };
-    view.stacks().iter().map(row).collect()
+    // A stack of which nothing is in force yet exists as well.
+    let empty = (Hlc::default(), StackManifest::default());
+    let held = view.stacks();
+    let new = view.waves().map(|(name, _)| name).filter(|name| !held.contains_key(*name));
+    let mut all: Vec<_> = held.iter().chain(new.map(|name| (name, &empty))).collect();
+    all.sort_by_key(|(name, _)| (*name).clone());
+    all.into_iter().map(row).collect()
 }
 
 /// The replicas that a service should have; of a global one, on each node where it could run.
 fn wanted(node: &Node, key: &ServiceKey, force: &InForce) -> Vec<ReplicaKey> {
     let replica = |slot| ReplicaKey { service: key.clone(), slot };
-    match force.service.mode {
-        Mode::Replicated(n) => (1..=n).map(|n| replica(Slot::Number(n))).collect(),
-        Mode::Global => {
+    match force.service.mode.count() {
+        Some(_) if force.service.mode.cron().is_some() => node.view().open_runs(key).map(replica).collect(),
+        Some(n) => (1..=n).map(|n| replica(Slot::Number(n))).collect(),
+        None => {
             let candidates = node.view().candidates();
             let on = |candidate: &&place::Candidate<'_>| {
                 let replica = replica(Slot::Node(candidate.node));
@@ -274,7 +414,8 @@ fn wanted(node: &Node, key: &ServiceKey, force: &InForce) -> Vec<ReplicaKey> {
 
 fn unclaimed(node: &Node, key: &ServiceKey, force: &InForce) -> Vec<ReplicaKey> {
     let mut wanted = wanted(node, key, force);
-    wanted.retain(|replica| !node.view().is_taken(replica, force.revision));
+    let view = node.view();
+    wanted.retain(|replica| !view.is_taken(replica, force.revision) && view.opens(replica, force));
     wanted
 }
 
@@ -288,20 +429,17 @@ fn reasons(node: &Node, replica: &ReplicaKey, force: &InForce) -> Vec<String> {
         .collect();
     let refused: Vec<NodeId> = refusals.keys().copied().collect();
     let waiting = Waiting { replica, spec: &force.service.spec, refused_by: &refused };
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut tally = Tally::new(&force.service.spec);
     let (candidates, mix) = (view.candidates(), view.mix());
     let mut ground = Ground::new(Scene { nodes: &candidates, mix: &mix });
-    for (index, candidate) in candidates.iter().enumerate() {
-        let Some(misfit) = ground.misfit(index, &waiting) else { return Vec::new() };
-        let text = match misfit {
-            Misfit::NotThisNode => continue,
-            Misfit::Refused => refusals.get(&candidate.node).cloned().unwrap_or_else(|| misfit.to_string()),
-            other => other.to_string(),
-        };
-        *counts.entry(text).or_default() += 1;
+    for (candidate, misfit) in candidates.iter().zip(ground.misfits(&waiting)) {
+        let Some(misfit) = misfit else { return Vec::new() };
+        let words = refusals.get(&candidate.node).filter(|_| misfit == Misfit::Refused);
+        if misfit != Misfit::NotThisNode {
+            tally.add(misfit, words, candidate.room);
+        }
     }
-    let nodes = |n: usize| if n == 1 { "1 node".to_string() } else { alloc::format!("{n} nodes") };
-    counts.into_iter().map(|(reason, count)| alloc::format!("{}: {reason}", nodes(count))).collect()
+    tally.lines()
 }
 
 fn node_name(node: &Node, id: NodeId) -> String {
@@ -324,10 +462,21 @@ const fn driver_word(driver: DriverKind) -> &'static str {
     }
 }
 
-fn port_text(port: &dunlin_gossip::model::PortSpec) -> String {
-    let number = |n: Option<u16>| n.map_or_else(|| "dynamic".to_string(), |n| n.to_string());
-    let target = port.target.map_or_else(|| "PORT".to_string(), |n| n.to_string());
-    alloc::format!("{}:{}->{target}/{}", port.name, number(port.published), port.protocol.as_str())
+fn device_text(group: &DeviceGroup) -> String {
+    alloc::format!("{} {} {}", group.count, group.kind, group.model).trim_end().to_string()
+}
+
+fn port_texts(spec: &ServiceSpec) -> Vec<String> {
+    let outer = |index: usize, published: Option<u16>| match (published, spec.demand().range_of(index)) {
+        (Some(number), _) => number.to_string(),
+        (None, Some(range)) => alloc::format!("{}-{}", range.first, range.last),
+        (None, None) => "dynamic".to_string(),
+    };
+    let text = |(index, port): (usize, &PortSpec)| {
+        let target = port.target.map_or_else(|| "PORT".to_string(), |n| n.to_string());
+        alloc::format!("{}:{}->{target}/{}", port.name, outer(index, port.published), port.protocol.as_str())
+    };
+    spec.ports.iter().enumerate().map(text).collect()
 }
 
 fn workload_text(workload: &Workload) -> String {

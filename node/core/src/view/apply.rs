@@ -15,6 +15,7 @@ use dunlin_gossip::time::{Duration, Instant, Wall};
 use dunlin_gossip::wire::{Class, Kind, Record, RecordId, codec};
 
 use super::{InForce, RefusalView, Register, View};
+use crate::single::merged;
 use crate::{claim, skip};
 
 /// Stamps remembered for readers of their own writes.
@@ -34,6 +35,13 @@ pub(crate) enum Change {
     Nothing,
     /// Services in force changed.
     Services(Vec<ServiceChange>),
+    /// Something of a service's rollout changed, and with it perhaps what is in force.
+    Rollout {
+        /// Whose.
+        service: ServiceKey,
+        /// What came into force, changed or went.
+        services: Vec<ServiceChange>,
+    },
     /// An allocation of another node changed.
     Allocation {
         /// Whose.
@@ -47,8 +55,14 @@ pub(crate) enum Change {
     Header(NodeId),
     /// Somebody refuses a replica, or no longer.
     Refusal(ReplicaKey),
+    /// A slot of a job is finished, or that is no longer held.
+    Finish(ReplicaKey),
+    /// A stack's wave began, or a node said something of it.
+    Wave(StackName, Option<NodeId>),
     /// A token came or went.
     Token(TokenId),
+    /// Something else is ordered of a node.
+    Orders(NodeId),
     /// The record's meaning could not be read.
     Unreadable,
     /// The record's meaning is left out.
@@ -57,7 +71,7 @@ pub(crate) enum Change {
 
 /// The revision of a specification: the hash of its bytes as its author wrote them, which follow the mode. Fields that this
 /// version does not know are part of it, so that all nodes name a revision alike.
-fn revision(record: &Record, service: &Service) -> RevisionId {
+pub(super) fn revision(record: &Record, service: &Service) -> RevisionId {
     let mode = codec::encode(&service.mode).len();
     RevisionId(hash64(record.payload().and_then(|payload| payload.get(mode..)).unwrap_or_default()))
 }
@@ -66,9 +80,18 @@ impl View {
     /// Everything that a state holds, at boot. Returns the records whose meaning could not be read.
     pub(crate) fn load(&mut self, state: &State, now: Instant, wall: Wall) -> Vec<RecordId> {
         let kinds = [
+            // First, so that nothing is in force for a moment that failed long ago.
+            (Class::ManyWriters, Kind::REVISION),
+            (Class::ManyWriters, Kind::FAILURE),
+            (Class::ManyWriters, Kind::FINISH),
+            (Class::ManyWriters, Kind::ROLLOUT),
             (Class::ManyWriters, Kind::SERVICE),
             (Class::ManyWriters, Kind::STACK),
+            (Class::ManyWriters, Kind::STAGED),
+            (Class::ManyWriters, Kind::WAVE),
             (Class::ManyWriters, Kind::TOKEN),
+            (Class::OneWriter, Kind::VERDICT),
+            (Class::ManyWriters, Kind::NODE_ORDERS),
             (Class::OneWriter, Kind::HEADER),
             (Class::OneWriter, Kind::ALLOCATION),
             (Class::OneWriter, Kind::REFUSAL),
@@ -104,7 +127,15 @@ impl View {
         let change = match (id.class, id.kind) {
             (Class::ManyWriters, Kind::SERVICE) => self.apply_service(state, id, record),
             (Class::ManyWriters, Kind::STACK) => self.apply_stack(state, id),
+            (Class::ManyWriters, Kind::ROLLOUT) => self.apply_rollout(id, record),
+            (Class::ManyWriters, Kind::REVISION) => self.apply_revision(id, record),
+            (Class::ManyWriters, Kind::FAILURE) => self.apply_failure(id, record),
+            (Class::ManyWriters, Kind::FINISH) => self.apply_finish(state, id),
+            (Class::ManyWriters, Kind::WAVE) => self.apply_wave(state, id),
+            (Class::ManyWriters, Kind::STAGED) => self.apply_staged(id, record),
+            (Class::OneWriter, Kind::VERDICT) => self.apply_verdict(id, record),
             (Class::ManyWriters, Kind::TOKEN) => self.apply_token(id, record),
+            (Class::ManyWriters, Kind::NODE_ORDERS) => self.apply_orders(id, record),
             (Class::OneWriter, Kind::HEADER) => self.apply_header(id, record),
             (Class::OneWriter, Kind::ALLOCATION) => self.apply_allocation(id, record),
             (Class::OneWriter, Kind::REFUSAL) => self.apply_refusal(id, record, now, wall),
@@ -129,8 +160,7 @@ impl View {
             Some(record) => {
                 let Some(service) = record.read_as::<Service>() else { return Change::Unreadable };
                 skip::taste(&service, "read");
-                let revision = revision(record, &service);
-                Register { hlc: record.hlc(), value: Some(Arc::new(service)), revision, record: record.hash() }
+                reading(record, service)
             }
             None => {
                 let newest = state.siblings(id).iter().map(Record::hlc).max().unwrap_or_default();
@@ -150,9 +180,14 @@ impl View {
         let name = core::str::from_utf8(&id.key).ok().and_then(|text| StackName::new(text).ok());
         let Some(name) = name else { return Change::Unreadable };
         let Some(manifests) = manifests(state.siblings(id)) else { return Change::Unreadable };
-        match manifests.into_iter().max_by_key(|(_, manifest)| manifest.deployed) {
-            Some((record, manifest)) => {
-                self.stacks.insert(name.clone(), (record.hlc(), manifest));
+        let siblings = manifests.into_iter().map(|(record, manifest)| (record.hlc(), manifest)).collect();
+        self.added.remove(&name);
+        match merged(siblings) {
+            Some((manifest, added)) => {
+                self.stacks.insert(name.clone(), manifest);
+                if !added.is_empty() {
+                    self.added.insert(name.clone(), added);
+                }
             }
             None => {
                 self.stacks.remove(&name);
@@ -161,29 +196,19 @@ impl View {
         self.settle(&name)
     }
 
-    /// True once every service that a manifest names is held with its stamp or a later one.
+    /// True once every register that a manifest names is held with its stamp or a later one.
     pub(super) fn is_complete(&self, stack: &StackName, manifest: &StackManifest) -> bool {
-        manifest.services.iter().all(|(service, stamp)| {
-            let key = ServiceKey { stack: stack.clone(), service: service.clone() };
-            self.registers.get(&key).is_some_and(|r| r.hlc >= *stamp)
-        })
+        let key = |service: &ServiceName| ServiceKey { stack: stack.clone(), service: service.clone() };
+        let has_service =
+            |(service, stamp): (&ServiceName, &Hlc)| self.registers.get(&key(service)).is_some_and(|r| r.hlc >= *stamp);
+        let has_rollout =
+            |(service, stamp): (&ServiceName, &Hlc)| self.rollout(&key(service)).is_some_and(|(hlc, _)| hlc >= stamp);
+        manifest.services.iter().all(has_service) && manifest.attached.rollouts.iter().all(has_rollout)
     }
 
     /// Puts a stack's manifest in force, if all of it is here.
-    fn settle(&mut self, stack: &StackName) -> Change {
-        let empty = StackManifest::default();
-        let manifest = self.stacks.get(stack).map_or(&empty, |(_, manifest)| manifest);
-        if !self.is_complete(stack, manifest) {
-            return Change::Nothing;
-        }
-        let mut wanted: Vec<(ServiceKey, InForce)> = Vec::new();
-        for service in manifest.services.keys() {
-            let key = ServiceKey { stack: stack.clone(), service: service.clone() };
-            if let Some(Register { hlc, value: Some(value), revision, record }) = self.registers.get(&key) {
-                let force = InForce { service: value.clone(), revision: *revision, hlc: *hlc, record: *record };
-                wanted.push((key, force));
-            }
-        }
+    pub(super) fn settle(&mut self, stack: &StackName) -> Change {
+        let Some(wanted) = self.due(stack) else { return Change::Nothing };
         let mut changes = Vec::new();
         let had: Vec<ServiceKey> = self.services_of(stack).map(|(key, _)| key.clone()).collect();
         for key in had.into_iter().filter(|key| !wanted.iter().any(|(w, _)| w == key)) {
@@ -196,12 +221,23 @@ impl View {
                 changes.push(ServiceChange { service: key, before });
             }
         }
+        changes.iter().for_each(|change| self.recount(&change.service));
         if changes.is_empty() { Change::Nothing } else { Change::Services(changes) }
     }
 
     /// The services of a stack that are in force.
     pub fn services_of<'a>(&'a self, stack: &'a StackName) -> impl Iterator<Item = (&'a ServiceKey, &'a InForce)> {
         self.services.iter().filter(move |(key, _)| key.stack == *stack)
+    }
+
+    /// What was added to a stack at the same time as something else, as far as it is held.
+    pub(crate) fn added<'a>(&'a self, stack: &'a StackName) -> impl Iterator<Item = (ServiceName, Hlc)> + use<'a> {
+        let is_held = |name: &ServiceName| {
+            let key = ServiceKey { stack: stack.clone(), service: name.clone() };
+            self.registers.get(&key).is_some_and(|register| register.value.is_some())
+        };
+        let all = self.added.get(stack).into_iter().flatten();
+        all.filter(move |(name, _)| is_held(name)).map(|(name, stamp)| (name.clone(), *stamp))
     }
 
     /// The current registers of a stack's services: value and stamp, removed ones left out.
@@ -237,11 +273,7 @@ impl View {
             }
             None => None,
         };
-        if self.nodes.get(&node).is_some_and(|n| n.header == header) {
-            return Change::Nothing;
-        }
-        self.set_header(node, header);
-        Change::Header(node)
+        if self.set_header(node, header) { Change::Header(node) } else { Change::Nothing }
     }
 
     fn apply_allocation(&mut self, id: &RecordId, record: Option<&Record>) -> Change {
@@ -283,13 +315,19 @@ impl View {
     }
 }
 
+/// What a service's record says.
+pub(super) fn reading(record: &Record, service: Service) -> Register {
+    let revision = revision(record, &service);
+    Register { hlc: record.hlc(), value: Some(Arc::new(service)), revision, record: record.hash() }
+}
+
 /// The manifests among a stack's records, in canonical order; none if one of them cannot be read.
 pub(crate) fn manifests(siblings: &[Record]) -> Option<Vec<(&Record, StackManifest)>> {
     let live = siblings.iter().filter(|record| record.payload().is_some());
     live.map(|record| Some((record, record.read_as()?))).collect()
 }
 
-fn service_key(key: &[u8]) -> Option<ServiceKey> {
+pub(super) fn service_key(key: &[u8]) -> Option<ServiceKey> {
     let (stack, service) = core::str::from_utf8(key).ok()?.split_once('/')?;
     Some(ServiceKey { stack: StackName::new(stack).ok()?, service: ServiceName::new(service).ok()? })
 }

@@ -4,7 +4,12 @@
 //! What a stack's manifest names takes force only once every named service is held with its stamp or a later one.
 
 mod apply;
+mod cron;
+mod job;
 mod node;
+mod orders;
+mod rollout;
+mod wave;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -16,17 +21,20 @@ use dunlin_gossip::hash::hash64;
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{
-    AllocId, Allocation, Epoch, Mode, NodeHeader, RefusalReason, ReplicaKey, RevisionId, Service, ServiceKey, Slot,
-    StackManifest, StackName, Token, TokenId,
+    AllocId, Allocation, Epoch, Mode, NodeOrders, RefusalReason, ReplicaKey, RevisionId, Service, ServiceKey,
+    ServiceName, Slot, StackManifest, StackName, Token, TokenId,
 };
 use dunlin_gossip::paged::Paged;
 use dunlin_gossip::time::Instant;
 use dunlin_gossip::wire::{RecordId, codec};
 
+pub use job::Tally;
 pub use node::{NodeView, held, offered};
 
 pub(crate) use apply::{Change, ServiceChange, manifests};
+pub(crate) use orders::Custody;
 
+use self::rollout::Rollouts;
 use crate::face::NodeConfig;
 use crate::place::{Candidate, Mix, rank};
 use crate::skip::{AtHand, Skip};
@@ -73,13 +81,23 @@ pub struct View {
     /// True during the first seconds of a boot, in which a node that was not heard yet is not taken for down.
     pub(crate) grace: bool,
     stacks: BTreeMap<StackName, (Hlc, StackManifest)>,
+    /// What only some of the manifests name that were written at the same time: in force once it is held.
+    added: BTreeMap<StackName, BTreeMap<ServiceName, Hlc>>,
     registers: BTreeMap<ServiceKey, Register>,
+    waves: wave::Waves,
     services: BTreeMap<ServiceKey, InForce>,
     nodes: Paged<NodeId, Arc<NodeView>>,
     /// By service, so that a replica is found by its slot rather than by comparing names at every step.
     replicas: BTreeMap<ServiceKey, Paged<Slot, Vec<Claim>>>,
     refusals: BTreeMap<ReplicaKey, BTreeMap<NodeId, RefusalView>>,
+    rollouts: Rollouts,
+    ledgers: job::Ledgers,
+    crons: cron::Crons,
     tokens: BTreeMap<TokenId, Token>,
+    /// Of nodes of which anything is ordered.
+    orders: BTreeMap<NodeId, Arc<NodeOrders>>,
+    /// Those of them that are drained.
+    drained: BTreeSet<NodeId>,
     stamps: BTreeSet<Hlc>,
     pub(crate) skip: Skip,
     at_hand: AtHand,
@@ -98,12 +116,19 @@ impl View {
             me,
             grace: true,
             stacks: BTreeMap::new(),
+            added: BTreeMap::new(),
             registers: BTreeMap::new(),
+            waves: wave::Waves::default(),
             services: BTreeMap::new(),
             nodes: Paged::new(),
             replicas: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            rollouts: Rollouts::default(),
+            ledgers: job::Ledgers::default(),
+            crons: cron::Crons::default(),
             tokens: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            drained: BTreeSet::new(),
             stamps: BTreeSet::new(),
             skip: Skip::default(),
             at_hand: AtHand::default(),
@@ -121,6 +146,8 @@ impl View {
         view.set_member(me, MemberState::Alive);
         let own: Vec<AllocId> = view.nodes.get(&me).into_iter().flat_map(|n| n.allocations.keys().copied()).collect();
         own.into_iter().for_each(|id| drop(view.set_allocation(me, id, None)));
+        let waves: Vec<StackName> = view.waves().map(|(stack, _)| stack.clone()).collect();
+        waves.iter().for_each(|stack| drop(view.settle(stack)));
         view
     }
 
@@ -185,16 +212,11 @@ impl View {
     #[must_use]
     pub fn wanted(&self, replica: &ReplicaKey) -> Option<&InForce> {
         let force = self.services.get(&replica.service)?;
-        let fits = match (force.service.mode, replica.slot) {
-            (Mode::Replicated(n), Slot::Number(slot)) => {
-                slot >= 1 && slot <= n + u32::from(planted(Bug::ScaleDownLeavesOne))
-            }
-            (Mode::Global, Slot::Node(_)) => true,
-            (Mode::Replicated(_), Slot::Node(_) | Slot::Run(..)) | (Mode::Global, Slot::Number(_) | Slot::Run(..)) => {
-                false
-            }
+        let mode = match force.service.mode {
+            Mode::Replicated(n) if planted(Bug::ScaleDownLeavesOne) => Mode::Replicated(n + 1),
+            mode => mode,
         };
-        fits.then_some(force)
+        mode.has(replica.slot).then_some(force)
     }
 
     /// True if the claims of a node stand: it is not down, or it is too early after our boot to say.
@@ -211,16 +233,24 @@ impl View {
     /// True if somebody takes care of a replica: a live claim, or an end that is final at the wanted revision.
     #[must_use]
     pub fn is_taken(&self, replica: &ReplicaKey, revision: RevisionId) -> bool {
-        self.of_replica(replica).any(|(node, _, alloc)| self.takes_care(node, alloc, revision))
+        self.is_finished(replica, revision)
+            || self.of_replica(replica).any(|(node, _, alloc)| self.takes_care(node, alloc, revision))
     }
 
     fn takes_care(&self, node: NodeId, alloc: &Allocation, revision: RevisionId) -> bool {
-        (alloc.phase.is_live() && self.stands(node)) || (!alloc.holds_room() && alloc.revision == revision)
+        let has_ended = || !alloc.holds_room() && alloc.revision == revision && self.is_of_this_run(alloc);
+        (alloc.phase.is_live() && self.stands(node)) || has_ended()
     }
 
-    /// The wanted replicas (of a global service: ours) of which nobody takes care.
+    /// True if nobody takes care of a replica at this revision.
+    pub(crate) fn is_superseded(&self, replica: &ReplicaKey, revision: RevisionId) -> bool {
+        let mut new = self.of_replica(replica).filter(|(_, _, alloc)| alloc.revision == revision);
+        !new.any(|(node, _, alloc)| self.takes_care(node, alloc, revision))
+    }
+
+    /// The wanted replicas (of a global service: ours) of which nobody takes care, or only who shall be emptied.
     pub(crate) fn untaken(&self) -> Vec<ReplicaKey> {
-        let mut untaken = Vec::new();
+        let mut untaken = self.leaving();
         for (service, force) in &self.services {
             let slots = self.untaken_of(service, force).into_iter();
             untaken.extend(slots.map(|slot| ReplicaKey { service: service.clone(), slot }));
@@ -243,7 +273,20 @@ impl View {
         };
         match force.service.mode {
             Mode::Replicated(n) => (1..=n).map(Slot::Number).filter(|slot| is_untaken(slot)).collect(),
-            Mode::Global => core::iter::once(Slot::Node(self.me)).filter(|slot| is_untaken(slot)).collect(),
+            Mode::Job(_) => {
+                let is_open = |slot: &Slot| self.opens(&ReplicaKey { service: service.clone(), slot: *slot }, force);
+                let slots = (1..=self.last_open(service, force)).map(Slot::Number);
+                slots.filter(|slot| is_untaken(slot) && is_open(slot)).collect()
+            }
+            Mode::Cron(_) => {
+                let is_open = |slot: &Slot| self.opens(&ReplicaKey { service: service.clone(), slot: *slot }, force);
+                self.open_runs(service).filter(|slot| is_untaken(slot) && is_open(slot)).collect()
+            }
+            Mode::Global | Mode::GlobalJob(_) => {
+                let own = ReplicaKey { service: service.clone(), slot: Slot::Node(self.me) };
+                let is_open = is_untaken(&own.slot) && self.opens(&own, force);
+                is_open.then_some(own.slot).into_iter().collect()
+            }
         }
     }
 
@@ -275,7 +318,9 @@ impl View {
                     room: n.room(),
                     units: &n.units,
                     taken: &n.taken,
-                    services: &n.services,
+                    // What leaves a node is no company any more.
+                    services: if self.is_drained(*node) { &[] } else { &n.services },
+                    orders: self.orders_of(*node),
                     hash: n.hash,
                     weight: n.weight,
                 })
@@ -290,10 +335,7 @@ impl View {
             return Mix::default();
         }
         let alive = self.nodes.len();
-        let times = |mode| match mode {
-            Mode::Replicated(n) => u64::from(n),
-            Mode::Global => alive as u64,
-        };
+        let times = |mode: Mode| mode.count().map_or(alive as u64, u64::from);
         Mix::of(self.services.values().map(|force| (&force.service.spec, times(force.service.mode))))
     }
 
@@ -301,6 +343,7 @@ impl View {
     #[must_use]
     pub fn holds(&self, hlc: Hlc) -> bool {
         self.stamps.contains(&hlc)
+            && !self.misses_staged(hlc)
             && !self.stacks.iter().any(|(stack, (at, manifest))| *at == hlc && !self.is_complete(stack, manifest))
     }
 
@@ -340,21 +383,6 @@ impl View {
             self.node_mut(node).state = Some(state);
         }
         new
-    }
-
-    /// Sets or removes a node's header.
-    pub(crate) fn set_header(&mut self, node: NodeId, header: Option<Arc<NodeHeader>>) {
-        if self.nodes.get(&node).is_some_and(|view| view.header == header) {
-            return;
-        }
-        let view = self.node_mut(node);
-        view.weight = header.as_ref().map_or(1, |h| rank::weight(&h.allocatable));
-        let devices = |header: &Option<Arc<NodeHeader>>| header.as_ref().map(|h| h.supply.devices.clone());
-        let same = devices(&view.header) == devices(&header);
-        view.header = header;
-        if !same {
-            view.sum_up();
-        }
     }
 
     /// Sets or removes an allocation; what it was.

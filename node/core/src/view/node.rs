@@ -14,8 +14,10 @@ use crate::place::{Room, device, rank};
 /// A node as it is known here.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeView {
-    /// What it says of itself.
+    /// What it says of itself, with the labels that operators gave it.
     pub header: Option<Arc<NodeHeader>>,
+    /// What it says of itself.
+    pub(super) stated: Option<Arc<NodeHeader>>,
     /// As membership sees it; none if it was not heard of since our boot.
     pub state: Option<MemberState>,
     /// Its allocations.
@@ -35,6 +37,7 @@ impl NodeView {
     pub(super) fn new(node: NodeId) -> Self {
         Self {
             header: None,
+            stated: None,
             state: None,
             allocations: BTreeMap::new(),
             reserved: Room::default(),
@@ -68,6 +71,12 @@ impl NodeView {
                 }
             }
         }
+    }
+
+    /// What it says of itself, without what operators order.
+    #[must_use]
+    pub fn stated(&self) -> Option<&NodeHeader> {
+        self.stated.as_deref()
     }
 
     /// What is left on it.

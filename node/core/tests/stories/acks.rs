@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use std::collections::BTreeMap;
+
 use dunlin_core::face::{Ack, Reply, Request, Written};
 use dunlin_gossip::face::MemberState;
 use dunlin_gossip::model::ServiceName;
@@ -11,7 +13,8 @@ use crate::flock::{Flock, id, service, stack};
 
 fn deploy(flock: &mut Flock, n: usize, ack: Ack, timeout: Duration) -> Written {
     let services = [(ServiceName::new("web").expect("a name"), service(1))].into();
-    let request = flock.request(n, Request::Deploy { stack: stack(), services, ack, timeout });
+    let policies = BTreeMap::new();
+    let request = flock.request(n, Request::Deploy { stack: stack(), services, policies, waves: None, ack, timeout });
     let Reply::Written(written) = flock.reply(request) else { panic!("refused") };
     written
 }
@@ -69,7 +72,8 @@ fn a_node_that_comes_back_while_a_write_waits_for_it_acknowledges_it() {
     flock.kill_agent(1);
     let services = [(ServiceName::new("web").expect("a name"), service(1))].into();
     let (ack, timeout) = (Ack::Nodes(2), Duration::from_secs(300));
-    let first = flock.request(0, Request::Deploy { stack: stack(), services, ack, timeout });
+    let policies = BTreeMap::new();
+    let first = flock.request(0, Request::Deploy { stack: stack(), services, policies, waves: None, ack, timeout });
     flock.run(Duration::from_secs(60));
     let _other = deploy(&mut flock, 0, Ack::Nodes(1), Duration::from_secs(1));
     flock.run(Duration::from_secs(1));

@@ -69,8 +69,11 @@ fn what_a_plan_says_is_what_the_deploy_does_and_every_node_says_it() {
     assert_eq!(words, ["stop", "stop", "replace", "replace", "replace"], "{planned:?}");
     let mut huge = service(1);
     huge.spec.reservation.cpu_milli = 99_000;
-    let refused = ask::plan(view, &stack(), &file(&[("web", huge)]), LATER).expect_err("it cannot be");
-    assert!(refused.contains("shop/web: reserves 99 cpus"), "{refused}");
+    let planned = ask::plan(view, &stack(), &file(&[("web", huge)]), LATER).expect("a larger node may come");
+    assert_eq!(planned.waiting, 1);
+    let warned = planned.warnings.join("\n");
+    assert!(warned.contains("shop/web: reserves 99 cpus, and the largest of 4 nodes has 1"), "{warned}");
+    assert!(warned.contains("nearest miss: 4 nodes: not enough cpu: asks 99, 1 left"), "{warned}");
 }
 
 #[test]
@@ -102,6 +105,29 @@ fn what_a_loss_would_move_is_what_it_moves() {
 }
 
 #[test]
+fn what_nodes_that_come_would_take_for_their_share_is_told() {
+    let mut flock = Flock::new(3);
+    let mut settled = service(3);
+    settled.spec.placing.tolerance.demand.standing.stays = Tail(true);
+    flock.deploy(0, &[("web", service(9)), ("db", settled)]);
+    flock.until("all is up", 3, |f| f.is_up("web", 9) && f.is_up("db", 3));
+    flock.run(Duration::from_secs(5));
+    let add = |count| [Change::Add { like: "n1".into(), count }];
+    only(everywhere(&flock, |view| text(&ask::suppose(view, &add(1), LATER).expect("an answer"))));
+    let view = flock.hosts[0].node.as_ref().expect("it runs").view();
+    let one = ask::suppose(view, &add(1), LATER).expect("an answer");
+    // Twelve replicas of one size over four nodes.
+    assert_eq!((one.moves, one.unplaceable), (3, 0), "{one:?}");
+    let is_share =
+        |change: &ask::Move| change.action == "move" && change.to == "new-1" && change.replica.starts_with("shop/web.");
+    assert!(one.changes.iter().all(is_share), "{one:?}");
+    assert_eq!(one.changes[0].why, ["its share of what runs"]);
+    let from: std::collections::BTreeSet<&str> = one.changes.iter().map(|change| change.from.as_str()).collect();
+    assert_eq!(from.len(), 3, "each gives one: {one:?}");
+    assert_eq!(ask::suppose(view, &add(3), LATER).expect("an answer").moves, 6);
+}
+
+#[test]
 fn an_explanation_names_the_rule_and_a_label_can_be_tried() {
     let mut flock = Flock::new(3);
     let mut picky = service(1);
@@ -116,7 +142,7 @@ fn an_explanation_names_the_rule_and_a_label_can_be_tried() {
     let why = explain(view).expect("an answer");
     assert_eq!(why.on, ["n1"]);
     assert_eq!((why.nodes[0].place, why.nodes[0].here, why.nodes[0].score.is_some()), (Some(0), true, true));
-    assert_eq!(why.nodes[1].refused.as_deref(), Some("constraint node.labels.zone in z1, z9"));
+    assert_eq!(why.nodes[1].refused.as_deref(), Some("constraint node.labels.zone in z1, z9; it has z0"));
     assert!(ask::explain(view, "web.7", LATER).expect_err("no such replica").contains("no replica web.7"));
     let label = |value: &str| [Change::Label { node: "n1".into(), label: "zone".into(), value: value.into() }];
     let gone = ask::suppose(view, &label("z5"), LATER).expect("an answer");
@@ -178,7 +204,7 @@ fn rules_about_others_hold_or_the_replica_waits_and_says_why() {
     assert!(flock.placed("web").len() == 2 && flock.placed("web").iter().all(|(_, host)| *host != db));
     let waiting: Vec<_> = flock.ps(0).into_iter().filter(|row| row.phase == "waiting").collect();
     assert_eq!(waiting.len(), 1);
-    assert_eq!(waiting[0].detail, "2 nodes: max_replicas_per_node 1; 1 node: must keep away from shop/db");
+    assert_eq!(waiting[0].detail, "1 node: must keep away from shop/db; 2 nodes: max_replicas_per_node 1");
     let on: Vec<usize> = flock.placed("even").into_iter().map(|(_, host)| host).collect();
     assert!((0..3).all(|host| on.iter().filter(|at| **at == host).count() <= 2), "{on:?}");
     let mut circle = [service(1), service(1)];
@@ -186,5 +212,39 @@ fn rules_about_others_hold_or_the_replica_waits_and_says_why() {
     circle[1].spec.placing.affinities = vec![Affinity { service: name("a"), ..near(false) }];
     let [a, b] = circle;
     let refused = format!("{:?}", flock.deploy(0, &[("a", a), ("b", b)]));
-    assert!(refused.contains("shop/a: must be near to what must be near to it"), "{refused}");
+    assert!(refused.contains("shop/a: must be near b, which must be near to what must be near to it"), "{refused}");
+}
+
+#[test]
+fn what_makes_way_is_told_before_and_after_by_every_node() {
+    let mut flock = Flock::new(2);
+    let sized = |replicas, priority, cpu_milli| {
+        let mut service = service(replicas);
+        (service.spec.priority, service.spec.reservation.cpu_milli) = (priority, cpu_milli);
+        service
+    };
+    let bulk = sized(4, 0, 500);
+    flock.deploy(0, &[("bulk", bulk.clone())]);
+    flock.until("both hosts are full", 5, |f| f.is_up("bulk", 4));
+    let wanted = [("bulk", bulk), ("web", sized(1, 7, 400))];
+    let plan = |view: &dunlin_core::view::View| ask::plan(view, &stack(), &file(&wanted), LATER);
+    only(everywhere(&flock, |view| text(&plan(view).expect("a plan"))));
+    let planned = plan(flock.hosts[1].node.as_ref().expect("it runs").view()).expect("a plan");
+    let made: Vec<(&str, bool)> =
+        planned.changes.iter().map(|c| (c.action, c.why.iter().any(|why| why.starts_with("pre-empted by")))).collect();
+    assert_eq!(made, [("wait", true), ("start", false)], "{planned:#?}");
+    let (waits, starts) = (planned.changes[0].replica.clone(), planned.changes[1].to.clone());
+    flock.deploy(1, &wanted);
+    flock.until("what matters is up", 20, |f| f.is_up("web", 1));
+    flock.run(Duration::from_secs(5));
+    for host in &flock.hosts {
+        let rows = dunlin_core::query::allocations(host.node.as_ref().expect("it runs"));
+        let web = rows.iter().find(|row| row.replica.ends_with("/web.1")).expect("it is there");
+        let ended = rows.iter().find(|row| row.phase == "waiting").expect("one waits");
+        assert_eq!((&web.node, &ended.replica), (&starts, &waits), "{}", flock.describe());
+        assert!(ended.detail.contains(&format!("pre-empted by {}", web.replica)), "{}", ended.detail);
+        assert_eq!(rows.iter().filter(|row| row.ready).count(), 4, "nothing else has ended: {}", flock.describe());
+    }
+    let asked = only(everywhere(&flock, |view| text(&ask::explain(view, "web.1", LATER).expect("it runs"))));
+    assert!(asked.contains("would make way"), "{asked}");
 }

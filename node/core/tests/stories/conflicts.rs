@@ -189,3 +189,72 @@ fn a_later_deploy_settles_what_it_writes_and_a_stale_choice_is_refused() {
     let Reply::Problem(problem) = flock.reply(id) else { panic!("nobody chose among what is there now") };
     assert!(problem.text.contains("dunlin conflicts"), "{problem}");
 }
+
+/// One service more in a stack, or one less, at a node.
+fn add(flock: &mut Flock, n: usize, name: &str) {
+    let specification = Box::new(of_version(1, name));
+    ask(flock, n, Request::Add { service: key(name), specification, ack: Ack::Default, timeout: TIMEOUT });
+}
+
+fn names(flock: &Flock, n: usize) -> Vec<String> {
+    let services = query::services(flock.hosts[n].node.as_ref().expect("it is up"));
+    services.into_iter().map(|row| row.service).collect()
+}
+
+#[test]
+fn what_is_added_to_a_stack_at_the_same_moment_is_all_in_force() {
+    // To one that is there, and to one that nobody has heard of.
+    for deployed in [true, false] {
+        let mut flock = Flock::new(2);
+        if deployed {
+            flock.deploy(0, &[("web", service(1))]);
+            flock.until("it is up", 5, |f| f.is_up("web", 1));
+        }
+        flock.cut.insert((0, 1));
+        flock.run(Duration::from_secs(1));
+        add(&mut flock, 0, "left");
+        add(&mut flock, 1, "right");
+        heal(&mut flock);
+        flock.until("both run", 20, |f| f.is_up("left", 1) && f.is_up("right", 1));
+        let all = |f: &Flock| (0..2).map(|n| names(f, n)).collect::<Vec<_>>();
+        let mut expected = vec!["shop/left", "shop/right"];
+        expected.extend(deployed.then_some("shop/web"));
+        assert_eq!(all(&flock), [expected.clone(), expected.clone()]);
+        assert!(query::conflicts(flock.hosts[0].node.as_ref().expect("it is up")).is_empty());
+        // What is written next has both in it; who boots later comes to the same.
+        flock.kill_agent(1);
+        flock.boot(1);
+        flock.run(Duration::from_secs(12));
+        assert_eq!(names(&flock, 1), expected);
+        add(&mut flock, 1, "third");
+        flock.run(Duration::from_secs(2));
+        expected.insert(2, "shop/third");
+        assert_eq!(all(&flock), [expected.clone(), expected.clone()]);
+        let drop = |name| Request::Drop { service: key(name), ack: Ack::Default, timeout: TIMEOUT };
+        ask(&mut flock, 0, drop("left"));
+        flock.until("it is gone", 10, |f| !names(f, 1).contains(&"shop/left".to_string()));
+        expected.remove(0);
+        assert_eq!(all(&flock)[1], expected, "the others stay");
+        for name in ["right", "third", "web"].into_iter().take(2 + usize::from(deployed)) {
+            ask(&mut flock, 1, drop(name));
+            flock.run(Duration::from_secs(1));
+        }
+        assert!(query::stacks(flock.hosts[0].node.as_ref().expect("it is up")).is_empty(), "so does the stack");
+    }
+}
+
+#[test]
+fn a_removal_beside_an_addition_takes_away_only_what_it_names() {
+    let mut flock = parted();
+    add(&mut flock, 0, "job");
+    let drop = Request::Drop { service: key("db"), ack: Ack::Default, timeout: TIMEOUT };
+    ask(&mut flock, 1, drop);
+    heal(&mut flock);
+    flock.until("it is so", 20, |f| f.is_up("job", 1) && (0..2).all(|n| names(f, n) == ["shop/job", "shop/web"]));
+    // Long after the tombstone is gone as well, for who boots then.
+    flock.run(Duration::from_secs(3 * 3_600));
+    flock.kill_agent(0);
+    flock.boot(0);
+    flock.run(Duration::from_secs(12));
+    assert_eq!(names(&flock, 0), ["shop/job", "shop/web"]);
+}

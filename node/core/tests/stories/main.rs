@@ -3,10 +3,17 @@
 mod acks;
 mod asking;
 mod conflicts;
+mod crons;
 mod flock;
+mod jobs;
+mod learning;
 mod removal;
+mod rollouts;
 mod tokens;
 mod versions;
+mod waves;
+
+use std::collections::BTreeMap;
 
 use dunlin_core::face::{Ack, Exit, Input, ProblemKind, Reply, Request};
 use dunlin_gossip::face::GossipInput;
@@ -54,7 +61,8 @@ fn nothing_starts_before_its_claim_is_on_disk() {
     let services =
         services.into_iter().map(|(n, s)| (dunlin_gossip::model::ServiceName::new(&n).expect("a name"), s)).collect();
     let timeout = Duration::from_secs(1);
-    let id = flock.request(0, Request::Deploy { stack: stack(), services, ack: Ack::Default, timeout });
+    let (policies, waves, ack) = (BTreeMap::new(), None, Ack::Default);
+    let id = flock.request(0, Request::Deploy { stack: stack(), services, policies, waves, ack, timeout });
     assert_eq!(refused(&flock.reply(id)).0, ProblemKind::TimedOut);
     flock.run(Duration::from_secs(5));
     assert!(flock.hosts[0].starts.is_empty());
@@ -386,7 +394,7 @@ fn no_node_takes_more_than_it_has() {
     assert_eq!(flock.placed("web").len(), 4, "two on each of two nodes");
     let waiting: Vec<_> = flock.ps(0).into_iter().filter(|r| r.phase == "waiting").collect();
     assert_eq!(waiting.len(), 1);
-    assert_eq!(waiting[0].detail, "2 nodes: not enough cpu or memory");
+    assert_eq!(waiting[0].detail, "2 nodes: not enough cpu: asks 0.4, 0.2 left");
     let mut less = flock.hosts[0].header.clone();
     less.allocatable = Resources { cpu_milli: 500, ..less.allocatable };
     flock.later(0, Duration::ZERO, Input::Host(less));
@@ -394,22 +402,58 @@ fn no_node_takes_more_than_it_has() {
     assert_eq!(flock.hosts[0].running.len(), 1, "a node that shrinks sheds");
 }
 
+fn zone(op: ConstraintOp, value: &str) -> Constraint {
+    Constraint { attribute: "node.labels.zone".to_string(), op, value: value.to_string() }
+}
+
 #[test]
-fn a_deploy_that_no_node_could_run_is_refused_whole() {
+fn a_deploy_that_no_flock_could_run_is_refused_whole() {
+    let mut flock = Flock::new(2);
+    let mut torn = service(1);
+    torn.spec.constraints = vec![zone(ConstraintOp::Equal, "mars"), zone(ConstraintOp::NotEqual, "mars")];
+    let (kind, text) = refused(&flock.deploy(0, &[("web", service(1)), ("torn", torn)]));
+    assert_eq!(kind, ProblemKind::BadRequest);
+    let expected =
+        "shop/torn: no node can meet these constraints together: node.labels.zone==mars, node.labels.zone!=mars";
+    assert!(text.contains(expected), "{text}");
+    flock.run(Duration::from_secs(2));
+    assert!(flock.ps(0).is_empty(), "nothing half applied");
+}
+
+#[test]
+fn what_no_node_can_run_yet_waits_visibly_and_runs_once_one_can() {
     let mut flock = Flock::new(2);
     let mut large = service(1);
     large.spec.reservation.cpu_milli = 64_000;
     let mut picky = service(1);
-    let constraint =
-        Constraint { attribute: "node.labels.zone".to_string(), op: ConstraintOp::Equal, value: "mars".to_string() };
-    picky.spec.constraints = vec![constraint];
-    let (kind, text) = refused(&flock.deploy(0, &[("web", service(1)), ("large", large), ("picky", picky)]));
-    assert_eq!(kind, ProblemKind::BadRequest);
-    assert!(text.contains("shop/large: reserves 64 cpus, and the largest of 2 nodes has 1"), "{text}");
-    assert!(text.contains("no node meets the constraint node.labels.zone==mars; the nodes have"), "{text}");
-    assert!(text.contains("z0, z1"), "{text}");
+    picky.spec.constraints = vec![zone(ConstraintOp::Equal, "mars")];
+    let warnings = written(&flock.deploy(0, &[("large", large), ("picky", picky)])).warnings.join("\n");
+    assert!(warnings.contains("shop/large: reserves 64 cpus, and the largest of 2 nodes has 1"), "{warnings}");
+    assert!(warnings.contains("no node meets the constraint node.labels.zone==mars; the nodes have"), "{warnings}");
+    assert!(warnings.contains("z0, z1"), "{warnings}");
     flock.run(Duration::from_secs(2));
-    assert!(flock.ps(0).is_empty(), "nothing half applied");
+    let details: Vec<String> = flock.ps(1).into_iter().map(|row| format!("{}: {}", row.phase, row.detail)).collect();
+    let expected =
+        ["waiting: 2 nodes: not enough cpu: asks 64, 1 left", "waiting: 2 nodes: constraint node.labels.zone==mars"];
+    assert_eq!(details, expected);
+    let mut header = flock.hosts[1].header.clone();
+    header.labels.insert("zone".to_string(), "mars".to_string());
+    header.allocatable.cpu_milli = 64_500;
+    flock.later(1, Duration::ZERO, Input::Host(header));
+    flock.until("both run", 5, |f| f.is_up("large", 1) && f.is_up("picky", 1));
+}
+
+#[test]
+fn a_slip_in_a_constraint_of_a_new_revision_stops_one_replica_and_not_all() {
+    let mut flock = Flock::new(3);
+    flock.deploy(0, &[("web", service(3))]);
+    flock.until("all are up", 3, |f| f.is_up("web", 3));
+    let mut slip = service(3);
+    slip.spec.constraints = vec![zone(ConstraintOp::Equal, "mars")];
+    flock.deploy(0, &[("web", slip)]);
+    flock.run(Duration::from_secs(30));
+    let running = flock.hosts.iter().map(|host| host.running.len()).sum::<usize>();
+    assert_eq!(running, 2, "the first slot waits, and those behind it for their turn");
 }
 
 #[test]

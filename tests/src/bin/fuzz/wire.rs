@@ -14,7 +14,7 @@ use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::{Actor, ClusterId, Generation, NodeId};
 use dunlin_gossip::model::{
     Allocation, Asker, NodeHeader, NodeName, Refusal, Removal, RosterEntry, Service, ServiceKey, ServiceName,
-    StackManifest, StackName, Token,
+    StackManifest, StackName, Tail, Token,
 };
 use dunlin_gossip::rng::{Rng, Seed};
 use dunlin_gossip::state::Away;
@@ -232,7 +232,11 @@ fn populate(flock: &mut Flock, rng: &mut Rng) {
             })
         });
         let Ok(key) = name else { continue };
-        let manifest = StackManifest { deployed: Hlc(7), services: [(key.service.clone(), Hlc(7))].into() };
+        let manifest = StackManifest {
+            deployed: Hlc(7),
+            services: [(key.service.clone(), Hlc(7))].into(),
+            attached: Tail::default(),
+        };
         let batch = vec![
             (RecordId::stack(&key.stack), Some(codec::encode(&manifest))),
             (RecordId::service(&key), Some(vec![3; usize::try_from(rng.below(300)).unwrap_or(0)])),

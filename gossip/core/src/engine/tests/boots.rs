@@ -107,3 +107,18 @@ fn what_peers_tell_of_an_earlier_boot_never_lies_over_what_this_one_writes() {
     let on_disk = world.hosts[&1].disk.get(&slot).and_then(|bytes| Record::read(bytes).ok());
     assert_eq!(on_disk.and_then(|record| record.payload().map(<[u8]>::to_vec)), Some(b"new".to_vec()));
 }
+
+#[test]
+fn who_greeted_only_the_empty_looks_elsewhere() {
+    let mut world = World::new(60, 7);
+    world.boot(1);
+    world.run(Duration::from_secs(11));
+    world.put(1, "web", b"v1");
+    world.run(Duration::from_secs(1));
+    // All others begin at once and hold nothing: some find neighbours that are as empty as they are.
+    (2..=60).for_each(|n| world.boot(n));
+    world.run(Duration::from_secs(6));
+    let waiting: Vec<u8> = (1..=60).filter(|n| !world.gossip(*n).is_synced()).collect();
+    assert!(waiting.is_empty(), "still without a copy: {waiting:?}");
+    assert_eq!(world.value(60, "web").as_deref(), Some(&b"v1"[..]));
+}

@@ -290,7 +290,8 @@ fn a_context_names_only_whom_somebody_may_still_have_to_be_told_of() {
         states[writer] = states[writer].held_by(Actor { generation: Generation(u64::from(boot)), ..me });
         let record = write(&mut states[writer], wall, key(1), Some(&[boot]));
         spread(&mut states, &record);
-        let Stamp::Context { seen, .. } = record.stamp() else { panic!("a desired record") };
+        let Stamp::Context(context) = record.stamp() else { panic!("a desired record") };
+        let seen = &context.seen;
         assert!(seen.len() <= 2, "{} authors after {boot} boots", seen.len());
         assert!(states.iter().all(|state| state.siblings(&key(1)).len() == 1 && state.root() == states[0].root()));
         wall = Wall(wall.0 + 2 * HOUR);

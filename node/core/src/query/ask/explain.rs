@@ -5,13 +5,16 @@ use alloc::vec::Vec;
 
 use dunlin_gossip::face::MemberState;
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{AllocId, ReplicaKey};
+use dunlin_gossip::model::{AllocId, Prefer, ReplicaKey, Resources, ServiceKey, ServiceSpec};
 use dunlin_gossip::time::Instant;
 use serde::Serialize;
 
 use super::{name, replica_text, scene, untaken};
-use crate::place::{Score, Waiting, request_text};
-use crate::view::{InForce, View};
+use crate::allocation::learn::{first, learns};
+use crate::place::preempt::price;
+use crate::place::{Candidate, Misfit, Room, Score, Terms, Waiting, attribute, request_text};
+use crate::query::miss::{bytes, cpus, miss};
+use crate::view::{InForce, NodeView, View};
 
 /// Why a replica is where it is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -80,6 +83,8 @@ pub fn explain(view: &View, text: &str, now: Instant) -> Result<Explained, Strin
     let (candidates, mix) = (without.candidates(), without.mix());
     let mut ground = scene(&candidates, &mix);
     let ladder = ground.ladder(&waiting);
+    let misfits = ground.misfits(&waiting);
+    let has_lesser = view.has_lesser(spec.priority);
     let is_on = |node: NodeId| claims.iter().any(|(_, on, _)| *on == node);
     let mut rows: Vec<CandidateRow> = Vec::new();
     for (id, known) in view.nodes() {
@@ -88,7 +93,16 @@ pub fn explain(view: &View, text: &str, now: Instant) -> Result<Explained, Strin
         let found = place.and_then(|place| ladder.get(place));
         let left = without.nodes().get(id).map(|node| node.room()).unwrap_or_default();
         let refused = match (index, known.state) {
-            (Some(index), _) => ground.misfit(index, &waiting).map(|misfit| misfit.to_string()),
+            (Some(index), _) => misfits.get(index).and_then(Option::as_ref).map(|why| {
+                let text = match why {
+                    // What it says of itself is the figure to a rule about that.
+                    Misfit::Constraint(_) => alloc::format!("{why}; {}", has(*id, known, spec)),
+                    other => miss(other, spec, &left),
+                };
+                let candidate = candidates.get(index).filter(|_| has_lesser && why.is_room());
+                let names = candidate.map(|c| making_way(view, &without, &waiting, c)).unwrap_or_default();
+                if names.is_empty() { text } else { alloc::format!("{text}; {names} would make way") }
+            }),
             (None, Some(MemberState::Left)) => continue,
             (None, Some(MemberState::Down)) => Some("it is down".to_string()),
             (None, Some(MemberState::Suspect)) => Some("it does not answer right now".to_string()),
@@ -114,23 +128,59 @@ pub fn explain(view: &View, text: &str, now: Instant) -> Result<Explained, Strin
         replica: replica_text(view, &replica),
         revision: force.revision.to_string(),
         priority: spec.priority,
-        asks: asks(&force),
+        asks: asks(&force, learnt(view, &replica, spec)),
         on: claims.iter().map(|(_, node, _)| name(view, *node)).collect(),
         k: crate::place::K,
         nodes: rows,
     })
 }
 
+/// What would have to end on a node, so that a replica fits there; empty if nothing may.
+fn making_way(view: &View, without: &View, waiting: &Waiting<'_>, candidate: &Candidate<'_>) -> String {
+    let price = price(waiting, candidate, &without.tenants(candidate.node), &Room::default());
+    let victims = price.map(|price| price.victims).unwrap_or_default();
+    let names: Vec<String> = victims.iter().map(|(_, other)| replica_text(view, other)).collect();
+    names.join(", ")
+}
+
+/// What a node has instead of what the first constraint that it does not meet asks for.
+fn has(id: NodeId, known: &NodeView, spec: &ServiceSpec) -> String {
+    let header = known.header.as_deref();
+    let violated = header.and_then(|header| Terms::of(spec).violated(id, header));
+    let Some((header, constraint)) = header.zip(violated) else { return String::from("it is not known") };
+    let value = attribute(&constraint.attribute, Some(&id.to_string()), header).map(ToString::to_string);
+    value.map_or_else(|| String::from("it has none"), |value| alloc::format!("it has {value}"))
+}
+
+/// What the claims of a service have come to reserve, whose author states nothing.
+fn learnt(view: &View, replica: &ReplicaKey, spec: &ServiceSpec) -> Option<Resources> {
+    let left = Resources { cpu_milli: u64::MAX, memory_bytes: u64::MAX };
+    learns(spec).then(|| first(view, &replica.service, spec, left))
+}
+
 /// What a replica asks for, in words.
-fn asks(force: &InForce) -> Vec<String> {
+fn asks(force: &InForce, learnt: Option<Resources>) -> Vec<String> {
     let spec = &force.service.spec;
+    let kept = |default: u64, kept: Option<u64>, text: fn(u64) -> String| match kept {
+        Some(kept) if kept != default => alloc::format!(" by default ({} learnt)", text(kept)),
+        Some(_) | None => String::new(),
+    };
+    let (cpu, memory) = (spec.reservation.cpu_milli, spec.reservation.memory_bytes);
     let mut words = Vec::from([
-        alloc::format!("{} thousandths of a cpu", spec.reservation.cpu_milli),
-        alloc::format!("{} MiB of memory", spec.reservation.memory_bytes >> 20),
+        alloc::format!("{} cpu{}", cpus(cpu), kept(cpu, learnt.map(|l| l.cpu_milli), cpus)),
+        alloc::format!("{} of memory{}", bytes(memory), kept(memory, learnt.map(|l| l.memory_bytes), bytes)),
     ]);
+    if let Some(cron) = force.service.mode.cron() {
+        let (calendar, zone) = (cron.calendar, cron.zone);
+        let (overlap, missed) = (cron.overlap.as_str(), cron.missed.as_str());
+        words.push(alloc::format!("to be run at '{calendar}' {zone} (overlap {overlap}, missed {missed})"));
+    }
+    let is_lone = spec.prefer == Prefer::Majority;
+    words
+        .extend(is_lone.then(|| "a lease from more than half of the voters (`dunlin status` on its node)".to_string()));
     let further = &spec.placing.further;
     words.extend((further.pids > 0).then(|| alloc::format!("{} processes", further.pids)));
-    words.extend((further.disk_bytes > 0).then(|| alloc::format!("{} MiB of disk", further.disk_bytes >> 20)));
+    words.extend((further.disk_bytes > 0).then(|| alloc::format!("{} of disk", bytes(further.disk_bytes))));
     words.extend(spec.placing.devices.iter().map(request_text));
     words.extend(spec.constraints.iter().map(|c| alloc::format!("constraint {c}")));
     words.extend(spec.placing.max_per_node.map(|n| alloc::format!("at most {n} on a node")));
@@ -142,6 +192,21 @@ fn asks(force: &InForce) -> Vec<String> {
         words.push(alloc::format!("{which} {}{weight}", affinity.service));
     }
     words
+}
+
+/// There is nothing of that name to explain, which a cron service may well have none of.
+fn no_replica(view: &View, text: &str) -> String {
+    let is_meant = |key: &ServiceKey| key.service.as_str() == text || key.to_string() == text;
+    let meant = view.services().iter().find(|(key, force)| is_meant(key) && force.service.mode.cron().is_some());
+    match meant.and_then(|(key, force)| Some((key, force.service.mode.cron()?))) {
+        Some((key, cron)) => {
+            let (calendar, zone) = (cron.calendar, cron.zone);
+            alloc::format!(
+                "{key} is run at '{calendar}' {zone}, and no run waits for a node; `dunlin services` tells the next and the last ones"
+            )
+        }
+        None => alloc::format!("there is no replica {text}; `dunlin ps` lists them, as in shop/web.1"),
+    }
 }
 
 /// The replica that is meant, whether it runs or waits.
@@ -162,7 +227,7 @@ fn named(view: &View, text: &str) -> Result<(ReplicaKey, InForce), String> {
     found.dedup_by(|a, b| a.0 == b.0);
     match found.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(alloc::format!("there is no replica {text}; `dunlin ps` lists them, as in shop/web.1")),
+        [] => Err(no_replica(view, text)),
         many => {
             let names: Vec<String> = many.iter().map(|(replica, _)| replica.to_string()).collect();
             Err(alloc::format!("{text} could be {}; write the stack as well", names.join(" or ")))

@@ -12,7 +12,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{Mode, ReplicaKey, Slot};
+use dunlin_gossip::model::{ReplicaKey, Slot};
 use dunlin_gossip::time::Instant;
 use serde::Serialize;
 
@@ -20,6 +20,8 @@ pub use explain::{CandidateRow, Explained, explain};
 pub use plan::{Planned, plan};
 pub use whatif::{Change, Supposed, suppose};
 
+use super::miss::Tally;
+use crate::place::preempt::{Preemption, Tenant};
 use crate::place::{Candidate, Ground, Misfit, Scene, Waiting, order_key};
 use crate::view::{InForce, View};
 
@@ -34,7 +36,7 @@ pub struct Move {
     pub from: String,
     /// The node on which it would be; empty if on none.
     pub to: String,
-    /// Why it would wait: each reason, and on how many nodes.
+    /// For what it would make way, and why it would wait: each reason, and on how many nodes.
     pub why: Vec<String>,
 }
 
@@ -72,10 +74,12 @@ fn untaken(view: &View) -> BTreeMap<ReplicaKey, InForce> {
     for (key, force) in view.services() {
         let replica = |slot| ReplicaKey { service: key.clone(), slot };
         let slots: Vec<Slot> = match force.service.mode {
-            Mode::Replicated(n) => (1..=n).map(Slot::Number).collect(),
-            Mode::Global => candidates.iter().map(|candidate| Slot::Node(candidate.node)).collect(),
+            mode if mode.is_global() => candidates.iter().map(|candidate| Slot::Node(candidate.node)).collect(),
+            mode if mode.cron().is_some() => view.open_runs(key).collect(),
+            mode => (1..=mode.count().unwrap_or(0)).map(Slot::Number).collect(),
         };
-        let waiting = slots.into_iter().map(replica).filter(|replica| !view.is_taken(replica, force.revision));
+        let is_open = |replica: &ReplicaKey| !view.is_taken(replica, force.revision) && view.opens(replica, force);
+        let waiting = slots.into_iter().map(replica).filter(is_open);
         open.extend(waiting.map(|replica| (replica, force.clone())));
     }
     open
@@ -84,55 +88,80 @@ fn untaken(view: &View) -> BTreeMap<ReplicaKey, InForce> {
 /// Where each of these would go if everybody followed the plan, after what a ground has given away already.
 fn placed<'a>(
     ground: &mut Ground<'a>,
-    view: &View,
+    view: &'a View,
     nodes: &[Candidate<'_>],
     waiting: &[Waiting<'a>],
     from: impl Fn(&ReplicaKey) -> Option<NodeId>,
 ) -> Vec<Move> {
-    let mut sorted: Vec<&Waiting<'a>> = waiting.iter().collect();
-    sorted.sort_by_cached_key(|waiting| order_key(waiting));
-    let mut moves = Vec::new();
-    for waiting in sorted {
-        let before = from(waiting.replica);
-        let head = ground.head(waiting);
-        let why = if head.is_none() { reasons(ground, nodes, waiting) } else { Some(Vec::new()) };
-        // A global service has no replica on a node that it does not suit.
-        let Some(why) = why else { continue };
-        if let Some(head) = head {
-            ground.take(head, waiting);
+    let (mut moves, mut preemption) = (Vec::new(), Preemption::new(|node| view.tenants(node)));
+    let mut round: Vec<Ended<'a>> = waiting.iter().map(|w| (*w, None)).collect();
+    let mut next = Vec::new();
+    // What makes way is placed once what is more important is; it can only make something less important make way.
+    while !round.is_empty() {
+        round.sort_by_cached_key(|(waiting, _)| order_key(waiting));
+        for (waiting, ended) in round.drain(..) {
+            let end = placed_one((ground, view, nodes), &mut preemption, &waiting, &mut next);
+            let before = ended.map_or_else(|| from(waiting.replica), |(node, _)| Some(node));
+            // A global service has no replica on a node that it does not suit.
+            let Some((head, mut why)) = end else { continue };
+            why.splice(0..0, ended.map(|(_, by)| alloc::format!("pre-empted by {by}")));
+            let to = head.and_then(|head| nodes.get(head)).map(|candidate| candidate.node);
+            let action = match (before, to) {
+                (_, None) => "wait",
+                (None, Some(_)) => "start",
+                (Some(before), Some(to)) if before == to => "replace",
+                (Some(_), Some(_)) => "move",
+            };
+            let text = |node: Option<NodeId>| node.map(|node| name(view, node)).unwrap_or_default();
+            let replica = replica_text(view, waiting.replica);
+            moves.push(Move { replica, action, from: text(before), to: text(to), why });
         }
-        let to = head.and_then(|head| nodes.get(head)).map(|candidate| candidate.node);
-        let action = match (before, to) {
-            (_, None) => "wait",
-            (None, Some(_)) => "start",
-            (Some(before), Some(to)) if before == to => "replace",
-            (Some(_), Some(_)) => "move",
-        };
-        let text = |node: Option<NodeId>| node.map(|node| name(view, node)).unwrap_or_default();
-        let replica = replica_text(view, waiting.replica);
-        moves.push(Move { replica, action, from: text(before), to: text(to), why });
+        round.append(&mut next);
     }
     moves.sort();
     moves
 }
 
-/// Why a replica fits nowhere, and on how many nodes for each reason; none for a slot that its node does not suit.
-fn reasons<'a>(ground: &mut Ground<'a>, nodes: &[Candidate<'_>], waiting: &Waiting<'a>) -> Option<Vec<String>> {
-    let mut counts: BTreeMap<Misfit, usize> = BTreeMap::new();
-    for index in 0..nodes.len() {
-        match ground.misfit(index, waiting) {
-            None | Some(Misfit::NotThisNode) => {}
-            Some(misfit) => *counts.entry(misfit).or_default() += 1,
-        }
+/// What makes way for something else: where it runs, and for what.
+type Ended<'a> = (Waiting<'a>, Option<(NodeId, &'a ReplicaKey)>);
+
+/// Where one replica would go, and why it would wait; what it would end there comes next. None for a slot that its node does
+/// not suit.
+fn placed_one<'a, F: Fn(NodeId) -> Vec<Tenant<'a>>>(
+    (ground, view, nodes): (&mut Ground<'a>, &'a View, &[Candidate<'_>]),
+    preemption: &mut Preemption<'a, F>,
+    waiting: &Waiting<'a>,
+    next: &mut Vec<Ended<'a>>,
+) -> Option<(Option<usize>, Vec<String>)> {
+    if let Some(head) = ground.head(waiting) {
+        ground.take(head, waiting);
+        return Some((Some(head), Vec::new()));
     }
-    if matches!(waiting.replica.slot, Slot::Node(_)) && counts.keys().any(Misfit::is_lasting) {
+    let ladder = if view.has_lesser(waiting.spec.priority) { preemption.ladder(waiting, ground) } else { None };
+    let ladder = ladder.unwrap_or_default();
+    let Some((head, price)) = ladder.into_iter().next() else { return Some((None, reasons(ground, waiting)?)) };
+    preemption.take(head, &price, waiting, ground);
+    let node = nodes.get(head).map(|candidate| candidate.node)?;
+    for (id, _) in &price.victims {
+        let Some(alloc) = view.allocation(node, *id) else { continue };
+        let Some(force) = view.wanted(&alloc.replica) else { continue };
+        let victim = Waiting { replica: &alloc.replica, spec: &force.service.spec, refused_by: &[] };
+        next.push((victim, Some((node, waiting.replica))));
+    }
+    Some((Some(head), Vec::new()))
+}
+
+/// Why a replica fits nowhere, and on how many nodes for each reason; none for a slot that its node does not suit.
+fn reasons<'a>(ground: &mut Ground<'a>, waiting: &Waiting<'a>) -> Option<Vec<String>> {
+    let mut tally = Tally::new(waiting.spec);
+    for (index, misfit) in ground.misfits(waiting).into_iter().enumerate() {
+        let Some(misfit) = misfit.filter(|misfit| *misfit != Misfit::NotThisNode) else { continue };
+        tally.add(misfit, None, ground.left(index).map(|(room, _)| room).unwrap_or_default());
+    }
+    if matches!(waiting.replica.slot, Slot::Node(_)) && tally.has_lasting() {
         return None;
     }
-    // What the fewest nodes lack is the nearest miss: it comes first.
-    let mut counts: Vec<(usize, Misfit)> = counts.into_iter().map(|(misfit, count)| (count, misfit)).collect();
-    counts.sort_by_key(|(count, misfit)| (misfit.is_lasting(), *count));
-    let nodes = |n: usize| if n == 1 { "1 node".to_string() } else { alloc::format!("{n} nodes") };
-    Some(counts.into_iter().map(|(count, misfit)| alloc::format!("{}: {misfit}", nodes(count))).collect())
+    Some(tally.lines())
 }
 
 /// What is left once a plan is done.

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{AllocId, ReplicaKey, Service, ServiceKey, ServiceName, StackName};
+use dunlin_gossip::model::{AllocId, Mode, ReplicaKey, Service, ServiceKey, ServiceName, StackName};
 use dunlin_gossip::time::Instant;
 use serde::Serialize;
 
@@ -39,7 +39,7 @@ pub fn plan(
     services: &BTreeMap<ServiceName, Service>,
     now: Instant,
 ) -> Result<Planned, String> {
-    let warnings = admit::check(stack, services, &view.candidates())?;
+    let mut warnings = admit::check(stack, services, &view.candidates())?;
     let mut after = view.clone();
     let mut changes = Vec::new();
     let old: Vec<ServiceKey> = view.services_of(stack).map(|(key, _)| key.clone()).collect();
@@ -95,8 +95,26 @@ pub fn plan(
             None => rest.push(entry),
         }
     }
-    changes.extend(placed(&mut ground, view, &candidates, &rest, |replica| before.get(replica).copied()));
+    changes.extend(placed(&mut ground, &after, &candidates, &rest, |replica| before.get(replica).copied()));
     changes.sort();
     let waiting = changes.iter().filter(|change| change.action == "wait").count();
+    warnings.extend(homeless(&changes, services));
     Ok(Planned { keep, waiting, headroom: headroom(&candidates, &ground), changes, warnings })
+}
+
+/// Of each service of which replicas would wait: how many, and the nearest miss of the first of them.
+fn homeless(changes: &[Move], services: &BTreeMap<ServiceName, Service>) -> Vec<String> {
+    let mut counts: BTreeMap<&str, (usize, &Move)> = BTreeMap::new();
+    for change in changes.iter().filter(|change| change.action == "wait") {
+        let service = change.replica.rsplit_once('.').map_or(change.replica.as_str(), |(service, _)| service);
+        counts.entry(service).or_insert((0, change)).0 += 1;
+    }
+    let line = |(service, (count, first)): (&str, (usize, &Move))| {
+        let name = service.split_once('/').map_or(service, |(_, name)| name);
+        let mode = ServiceName::new(name).ok().and_then(|name| services.get(&name)).map(|service| service.mode);
+        let of = if let Some(Mode::Replicated(all)) = mode { alloc::format!(" of {all}") } else { String::new() };
+        let why = first.why.first().map_or("there is no node that could take work", String::as_str);
+        alloc::format!("{service}: {count}{of} replicas have no node now and wait; nearest miss: {why}")
+    };
+    counts.into_iter().map(line).collect()
 }

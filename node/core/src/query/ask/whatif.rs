@@ -8,12 +8,13 @@ use alloc::vec::Vec;
 use dunlin_gossip::face::MemberState;
 use dunlin_gossip::hash::{hash64, mix};
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{AllocId, NodeName, ReplicaKey, Slot};
-use dunlin_gossip::time::Instant;
+use dunlin_gossip::model::{AllocId, Drain, NodeName, NodeOrders, ReplicaKey, Slot};
+use dunlin_gossip::time::{Instant, Wall};
 use serde::{Deserialize, Serialize};
 
 use super::{Headroom, Move, headroom, placed, refusals, scene, untaken, waiting};
 use crate::place::Terms;
+use crate::share::shares;
 use crate::view::View;
 
 /// Nodes that can be supposed to come at once.
@@ -48,11 +49,11 @@ pub enum Change {
 /// What a change would do.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Supposed {
-    /// Nodes that would be gone.
+    /// Nodes that would be gone, or drained.
     pub gone: Vec<String>,
     /// What would move, and what would find no place. What waits already is left out unless it could then start.
     pub changes: Vec<Move>,
-    /// How many replicas would move or start.
+    /// How many replicas would move or start. Those that nodes which come take for their share move one after the other.
     pub moves: usize,
     /// How many that run now would find no place.
     pub unplaceable: usize,
@@ -68,18 +69,26 @@ pub struct Supposed {
 /// What is wrong with a change.
 pub fn suppose(view: &View, changes: &[Change], now: Instant) -> Result<Supposed, String> {
     let mut after = view.clone();
-    let mut gone = BTreeSet::new();
+    let (mut gone, mut drained, mut came) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     for change in changes {
         match change {
-            Change::Lose(which) | Change::Drain(which) => gone.extend(selected(view, which)?),
-            Change::Add { like, count } => add(&mut after, like, *count)?,
+            Change::Lose(which) => gone.extend(selected(view, which)?),
+            Change::Drain(which) => drained.extend(selected(view, which)?),
+            Change::Add { like, count } => came.extend(add(&mut after, like, *count)?),
             Change::Label { node, label, value } => set_label(&mut after, node, label, value)?,
         }
     }
     for node in &gone {
         after.set_member(*node, MemberState::Down);
     }
+    for node in &drained {
+        let drain = Some(Drain { since: Wall(0), deadline: None });
+        after.set_orders(*node, Some(NodeOrders { drain, ..view.orders_of(*node).clone() }));
+    }
     end_unsuited(&mut after);
+    // Drained replicas stay until they are ready elsewhere, so that names lose nothing by it.
+    let names_empty = names_empty(view, &after);
+    end_leaving(&mut after);
     let waited = untaken(view);
     let open = untaken(&after);
     let refused = refusals(&after, &open, now);
@@ -87,14 +96,24 @@ pub fn suppose(view: &View, changes: &[Change], now: Instant) -> Result<Supposed
     let mut ground = scene(&candidates, &mix);
     let from = |replica: &ReplicaKey| owner(view, replica);
     let mut moves = placed(&mut ground, &after, &candidates, &waiting(&open, &refused), from);
+    for (relief, to) in shares(&after, &candidates, &mut ground, came.into_iter()) {
+        moves.push(Move {
+            replica: super::replica_text(view, &relief.replica),
+            action: "move",
+            from: super::name(&after, relief.from),
+            to: super::name(&after, to),
+            why: Vec::from(["its share of what runs".to_string()]),
+        });
+    }
+    moves.sort();
     let texts: BTreeSet<String> = waited.keys().map(|replica| super::replica_text(view, replica)).collect();
     moves.retain(|change| change.action != "wait" || !texts.contains(&change.replica));
     let unplaceable = moves.iter().filter(|change| change.action == "wait").count();
     Ok(Supposed {
-        gone: gone.iter().map(|node| super::name(view, *node)).collect(),
+        gone: gone.iter().chain(&drained).map(|node| super::name(view, *node)).collect(),
         moves: moves.len() - unplaceable,
         unplaceable,
-        names_empty: names_empty(view, &after),
+        names_empty,
         headroom: headroom(&candidates, &ground),
         changes: moves,
     })
@@ -128,6 +147,15 @@ fn end_unsuited(after: &mut View) {
     }
     for (node, id) in ended {
         after.set_allocation(node, id, None);
+    }
+}
+
+/// Takes away what drained nodes run, so that it is placed elsewhere.
+fn end_leaving(after: &mut View) {
+    let all = |node: &NodeId| after.nodes().get(node).map(|known| (*node, known.allocations.keys().copied().collect()));
+    let all: Vec<(NodeId, Vec<AllocId>)> = after.drained().iter().filter_map(all).collect();
+    for (node, ids) in all {
+        ids.into_iter().for_each(|id| drop(after.set_allocation(node, id, None)));
     }
 }
 
@@ -169,13 +197,14 @@ fn node_named(view: &View, text: &str) -> Result<NodeId, String> {
 }
 
 /// New nodes have names and ids that follow from the node that they are like, so that every node answers the same.
-fn add(after: &mut View, like: &str, count: u32) -> Result<(), String> {
+fn add(after: &mut View, like: &str, count: u32) -> Result<Vec<NodeId>, String> {
     if count == 0 || count > MAX_NEW {
         return Err(alloc::format!("{count} new nodes; suppose 1 to {MAX_NEW}"));
     }
     let model = node_named(after, like)?;
     let header = after.nodes().get(&model).and_then(|known| known.header.clone());
     let header = header.ok_or_else(|| alloc::format!("what node {like} has is not known here yet; ask again"))?;
+    let mut came = Vec::new();
     for n in 1..=count {
         let text = alloc::format!("new-{n}");
         let mut header = (*header).clone();
@@ -185,8 +214,9 @@ fn add(after: &mut View, like: &str, count: u32) -> Result<(), String> {
         let id = NodeId(id.to_be_bytes());
         after.set_header(id, Some(Arc::new(header)));
         after.set_member(id, MemberState::Alive);
+        came.push(id);
     }
-    Ok(())
+    Ok(came)
 }
 
 fn set_label(after: &mut View, node: &str, label: &str, value: &str) -> Result<(), String> {

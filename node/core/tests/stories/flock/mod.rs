@@ -18,8 +18,8 @@ use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::{Actor, ClusterId, Generation, NodeId};
 use dunlin_gossip::model::{
     AllocId, Asker, DriverKind, Exec, Mode, NodeHeader, NodeName, Platform, PortSpec, Prefer, Protocol, Resources,
-    RestartCondition, RestartPolicy, RosterEntry, Service, ServiceKey, ServiceName, ServiceSpec, StackName, StopPolicy,
-    Workload,
+    RestartCondition, RestartPolicy, RolloutPolicy, RosterEntry, Service, ServiceKey, ServiceName, ServiceSpec,
+    StackName, StopPolicy, Workload,
 };
 use dunlin_gossip::rng::Seed;
 use dunlin_gossip::time::{Duration, Instant, Wall};
@@ -207,6 +207,7 @@ impl Flock {
             wire: host.wire,
             timing: dunlin_gossip::engine::Timing::default(),
             port_range: 20_000..=20_099,
+            rebalance: 0,
             skip: BTreeSet::new(),
             at_hand: AtHand::default(),
         };
@@ -265,9 +266,17 @@ impl Flock {
 
     /// Deploys and waits for the reply.
     pub(crate) fn deploy(&mut self, n: usize, services: &[(&str, Service)]) -> Reply {
-        let services = services.iter().map(|(name, s)| (ServiceName::new(name).expect("a name"), s.clone())).collect();
+        self.deploy_so(n, services, RolloutPolicy::default())
+    }
+
+    /// Deploys services that all go over to their revisions like this, and waits for the reply.
+    pub(crate) fn deploy_so(&mut self, n: usize, services: &[(&str, Service)], policy: RolloutPolicy) -> Reply {
+        let named = |name: &str| ServiceName::new(name).expect("a name");
+        let policies = services.iter().map(|(name, _)| (named(name), policy)).collect();
+        let services = services.iter().map(|(name, s)| (named(name), s.clone())).collect();
         let timeout = Duration::from_secs(5);
-        let id = self.request(n, Request::Deploy { stack: stack(), services, ack: Ack::Default, timeout });
+        let (waves, ack) = (None, Ack::Default);
+        let id = self.request(n, Request::Deploy { stack: stack(), services, policies, waves, ack, timeout });
         self.reply(id)
     }
 
@@ -468,6 +477,7 @@ impl Flock {
                 let outcome = if well { ProbeOutcome::Passed } else { ProbeOutcome::Failed("503".to_string()) };
                 DriverEvent::Probed { alloc, token, outcome }
             }
+            DriverCommand::Extend { .. } => return,
             DriverCommand::Forget { alloc } => {
                 host.ended.remove(&alloc);
                 return;
