@@ -34,17 +34,21 @@ impl Clock {
 
     /// What the host's monotonic clock shows at a moment of the world.
     pub(crate) fn local(self, at: Nanos) -> Instant {
-        let passed = i128::from(at) - i128::from(self.since);
-        let shown = i128::from(self.shown) + passed + passed * i128::from(self.drift_ppm) / 1_000_000;
-        Instant::from_nanos(u64::try_from(shown).unwrap_or(0))
+        let passed = at.cast_signed() - self.since.cast_signed();
+        // Millions apart from the rest, so that no product leaves 64 bits: this is asked several times an event.
+        let (millions, rest) = (passed / 1_000_000, passed % 1_000_000);
+        let gained = millions * self.drift_ppm + rest * self.drift_ppm / 1_000_000;
+        Instant::from_nanos(self.shown.saturating_add_signed(passed + gained))
     }
 
     /// The first moment of the world at which the host's monotonic clock shows `local` or later.
     pub(crate) fn world(self, local: Instant) -> Nanos {
-        let ahead = i128::from(local.as_nanos()) - i128::from(self.shown);
         if self.drift_ppm == 0 {
-            return u64::try_from(i128::from(self.since) + ahead).unwrap_or(0);
+            let (due, behind) =
+                (local.as_nanos().saturating_sub(self.shown), self.shown.saturating_sub(local.as_nanos()));
+            return self.since.saturating_add(due).saturating_sub(behind);
         }
+        let ahead = i128::from(local.as_nanos()) - i128::from(self.shown);
         let guess = i128::from(self.since) + ahead * 1_000_000 / (1_000_000 + i128::from(self.drift_ppm));
         let mut at = u64::try_from(guess - 2).unwrap_or(0);
         while at < u64::MAX && self.local(at) < local {

@@ -7,6 +7,7 @@ use dunlin_gossip::limits::SEAL_OVERHEAD;
 use dunlin_gossip::model::ServiceKey;
 use dunlin_names::NameChange;
 
+use crate::answers::Place;
 use crate::chronicle::{Kind, Message};
 use crate::event::Event;
 use crate::inside;
@@ -360,7 +361,7 @@ impl World {
             NameChange::Service { service, instances } => {
                 let now = instances.iter().map(|i| ((i.slot, i.node), ())).collect();
                 self.hosts[no as usize].names.set(&service, now);
-                self.answers_changed(no, &service);
+                self.answers_changed(no, &service, None);
                 p8_honest_names::check(self, no, &service);
             }
             NameChange::Places { service, places, instances } => {
@@ -369,23 +370,26 @@ impl World {
                     let detail = format!("host {no} tells of places of {service}, unknown to names");
                     return self.violation("p8-honest-names", detail);
                 }
-                self.answers_changed(no, &service);
+                self.answers_changed(no, &service, Some(&places));
                 p8_honest_names::check_places(self, no, &service, &places);
             }
             NameChange::ServiceGone(service) => {
                 self.hosts[no as usize].names.remove(&service);
-                self.answers_changed(no, &service);
+                self.answers_changed(no, &service, None);
             }
             NameChange::Node { .. } | NameChange::NodeGone(_) => {}
         }
     }
 
-    fn answers_changed(&mut self, no: HostNo, service: &ServiceKey) {
-        let Self { truth, hosts, now, chronicle, .. } = self;
+    /// A host's answers about a service changed, at some places or at any.
+    fn answers_changed(&mut self, no: HostNo, service: &ServiceKey, changed: Option<&[Place]>) {
+        let Self { truth, hosts, now, chronicle, by_id, .. } = self;
         let answers = hosts[no as usize].names.of(service);
         let ids = |host: HostNo| hosts[host as usize].id;
         let has = |slot, host| answers.is_some_and(|set| set.contains_key(&(slot, ids(host))));
-        truth.names_changed(*now, no, service, has);
+        let numbered = |place: &Place| Some((place.0, *by_id.get(&place.1)?));
+        let changed: Option<Vec<_>> = changed.map(|places| places.iter().filter_map(numbered).collect());
+        truth.names_changed(*now, no, service, changed.as_deref(), |(slot, host)| has(slot, host));
         if let Some(chronicle) = chronicle {
             let all = hosts.iter().filter(|host| host.is_up()).count();
             chronicle.named(*now, no, service, all, has);
@@ -405,7 +409,14 @@ impl World {
         if inside::member(node, self.hosts[about as usize].id) != Some(MemberState::Down) {
             return;
         }
-        if self.is_healthy(about, RECOVERY) && self.is_healthy(no, 0) && self.checks.is_calm(self.now) {
+        // That an earlier boot is over is the truth, even to who hears of it when the next one runs.
+        let is_of_this_boot =
+            inside::boot_of(node, self.hosts[about as usize].id) == self.hosts[about as usize].running();
+        if is_of_this_boot
+            && self.is_healthy(about, RECOVERY)
+            && self.is_healthy(no, 0)
+            && self.checks.is_calm(self.now)
+        {
             self.truth.figures.false_positives += 1;
             let now = self.now;
             self.chronicle.iter_mut().for_each(|chronicle| chronicle.accused(now, no, about));
@@ -414,6 +425,7 @@ impl World {
             self.truth.figures.detect.add(self.now, after);
         }
     }
+
     /// True if a host runs, has not stood still for so long, and at least half of the others reach it and are reached by it.
     /// What such hosts hold of each other is theirs to get right, whatever lies between the two.
     fn is_healthy(&mut self, no: HostNo, awake: Nanos) -> bool {

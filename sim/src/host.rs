@@ -8,7 +8,7 @@ use dunlin_core::skip::AtHand;
 use dunlin_core::{Counts, Node};
 use dunlin_gossip::engine::Timing;
 use dunlin_gossip::hash::mix;
-use dunlin_gossip::id::{ClusterId, NodeId};
+use dunlin_gossip::id::{ClusterId, Generation, NodeId};
 use dunlin_gossip::model::{DriverKind, NodeHeader, NodeName, Platform, Resources, RosterEntry, Supply, Tail};
 use dunlin_gossip::rng::{Rng, Seed};
 use dunlin_gossip::time::Wall;
@@ -146,6 +146,11 @@ impl Host {
     /// True if an agent runs here.
     pub(crate) const fn is_up(&self) -> bool {
         self.node.is_some()
+    }
+
+    /// The boot of the agent that runs.
+    pub(crate) fn running(&self) -> Option<Generation> {
+        self.node.as_ref().map(|node| node.gossip().generation())
     }
 
     /// Everything that has left it: what its cores sent, and what its links cost at rest.

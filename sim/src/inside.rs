@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dunlin_core::place::{Ground, Scene, Waiting};
 use dunlin_core::{Node, query};
 use dunlin_gossip::face::MemberState;
-use dunlin_gossip::id::{Actor, NodeId};
+use dunlin_gossip::id::{Actor, Generation, NodeId};
 use dunlin_gossip::model::{Mode, ReplicaKey, Resources, Service, ServiceKey, ServiceSpec, Slot, VoterList};
 use dunlin_gossip::time::Wall;
 use dunlin_gossip::wire::{Record, RecordId};
@@ -34,6 +34,16 @@ pub(crate) fn opinion(node: &Node, replica: &ReplicaKey) -> String {
 /// What it holds of a member.
 pub(crate) fn member(node: &Node, about: NodeId) -> Option<MemberState> {
     node.view().nodes().get(&about)?.state
+}
+
+/// Which boot of a node is the newest of which its membership knows.
+pub(crate) fn boot_of(node: &Node, of: NodeId) -> Option<Generation> {
+    node.gossip().member_generation(of)
+}
+
+/// What it holds of all members of which it holds something, in order of their ids.
+pub(crate) fn members(node: &Node) -> impl Iterator<Item = (NodeId, MemberState)> {
+    node.view().nodes().iter().filter_map(|(id, known)| Some((*id, known.state?)))
 }
 
 /// The service that is in force for it, with the stamp of the record.

@@ -7,7 +7,7 @@
 
 mod apart;
 
-use apart::{differ, priorities};
+use apart::{differ, lone, priorities};
 use dunlin_core::cron::parse;
 use dunlin_core::face::RolloutOrder;
 use dunlin_gossip::model::{
@@ -120,6 +120,7 @@ impl Draw {
         self.rollouts(&mut services, rage, Seed(seed).split("rollouts").rng());
         self.jobs(&mut services, Seed(seed).split("jobs").rng());
         self.crons(&mut services, Seed(seed).split("crons").rng());
+        lone(&mut services, Seed(seed).split("lone").rng());
         let is_ordered = self.orders(hosts, rage, Seed(seed).split("orders").rng());
         let calm = FIRST + rage;
         // What leaves drained hosts does so slot by slot, like a rollout.

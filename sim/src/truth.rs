@@ -53,6 +53,9 @@ pub(crate) struct Figures {
     pub(crate) rerun: String,
 }
 
+/// A replica of a service on a host.
+pub(crate) type Instance = (Slot, HostNo);
+
 /// An instance that is dead but still answered with.
 #[derive(Debug)]
 struct Stale {
@@ -82,7 +85,7 @@ pub(crate) struct Truth {
     dark: BTreeMap<ServiceKey, Nanos>,
     last_host: BTreeMap<ReplicaKey, HostNo>,
     history: BTreeMap<ReplicaKey, VecDeque<String>>,
-    stale: BTreeMap<(ServiceKey, Slot, HostNo), Stale>,
+    stale: BTreeMap<ServiceKey, BTreeMap<Instance, Stale>>,
     deploying: Vec<Deploying>,
     /// Slots of jobs that did what they should, at which version, where and when.
     finished: BTreeMap<(ReplicaKey, u64), (HostNo, Nanos)>,
@@ -180,7 +183,8 @@ impl Truth {
         if let Some(since) = self.dark.remove(&replica.service) {
             self.figures.dark.add(at, at - since);
         }
-        if let Some(stale) = self.stale.remove(&(replica.service.clone(), replica.slot, host)) {
+        let stale = self.stale.get_mut(&replica.service).and_then(|all| all.remove(&(replica.slot, host)));
+        if let Some(stale) = stale {
             // It is back in the same place: the answers are right again.
             stale.answering.iter().for_each(|_| self.figures.dns_stale.add(at, at - stale.since));
         }
@@ -258,36 +262,51 @@ impl Truth {
     /// An instance died while these nodes answered with it.
     pub(crate) fn stale_names(&mut self, at: Nanos, replica: &ReplicaKey, host: HostNo, answering: BTreeSet<HostNo>) {
         if !answering.is_empty() {
-            let key = (replica.service.clone(), replica.slot, host);
-            self.stale.entry(key).or_insert(Stale { since: at, answering });
+            let of_service = self.stale.entry(replica.service.clone()).or_default();
+            of_service.entry((replica.slot, host)).or_insert(Stale { since: at, answering });
         }
     }
 
-    /// A node's answer about a service changed; `answers` tells whether it has the instance of a slot on a host.
+    /// A node's answer about a service changed, at some instances or at any; `answers` tells whether it has one now.
     pub(crate) fn names_changed(
         &mut self,
         at: Nanos,
         by: HostNo,
         service: &ServiceKey,
-        answers: impl Fn(Slot, HostNo) -> bool,
+        changed: Option<&[Instance]>,
+        answers: impl Fn(Instance) -> bool,
     ) {
-        if self.stale.is_empty() {
-            return;
-        }
-        let Self { stale, figures, .. } = self;
-        stale.retain(|(of, slot, host), entry| {
-            if of == service && !answers(*slot, *host) && entry.answering.remove(&by) {
-                figures.dns_stale.add(at, at - entry.since);
+        let Some(of_service) = self.stale.get_mut(service) else { return };
+        let all: Vec<Instance>;
+        let changed = match changed {
+            Some(some) => some,
+            None => {
+                all = of_service.keys().copied().collect();
+                &all
             }
-            !entry.answering.is_empty()
-        });
+        };
+        for instance in changed.iter().copied() {
+            let Some(entry) = of_service.get_mut(&instance).filter(|_| !answers(instance)) else { continue };
+            if entry.answering.remove(&by) {
+                self.figures.dns_stale.add(at, at - entry.since);
+            }
+            if entry.answering.is_empty() {
+                of_service.remove(&instance);
+            }
+        }
+        if of_service.is_empty() {
+            self.stale.remove(service);
+        }
     }
 
     /// A node answers nobody any more.
     pub(crate) fn stops_answering(&mut self, host: HostNo) {
-        self.stale.retain(|_, entry| {
-            entry.answering.remove(&host);
-            !entry.answering.is_empty()
+        self.stale.retain(|_, of_service| {
+            of_service.retain(|_, entry| {
+                entry.answering.remove(&host);
+                !entry.answering.is_empty()
+            });
+            !of_service.is_empty()
         });
     }
 

@@ -12,8 +12,8 @@ const MAX_FUNCTION: usize = 70;
 
 /// Exceptions, each with its reason: (file, what, lines allowed).
 const LONGER: &[(&str, &str, usize)] = &[
-    // One table of facts, a line each.
-    ("node/compose/tests/cases.rs", "health", 90),
+    // One value, a line for each field of the engine.
+    ("gossip/core/src/engine.rs", "new", 80),
 ];
 
 /// Packages that may do no I/O, by folder.
@@ -56,7 +56,13 @@ fn allowed(file: &str, what: &str, default: usize) -> usize {
 
 /// The part before the test module.
 fn without_tests(text: &str) -> Vec<&str> {
-    text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).collect()
+    let mut lines: Vec<&str> = text.lines().collect();
+    // `mod tests;` among the other modules ends nothing.
+    let begins = |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{');
+    if let Some(end) = lines.windows(2).position(begins) {
+        lines.truncate(end);
+    }
+    lines
 }
 
 fn is_test_file(file: &str) -> bool {
@@ -81,8 +87,12 @@ fn functions(lines: &[&str]) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     for (start, line) in lines.iter().enumerate() {
         let trimmed = line.trim_start();
-        let head = trimmed.split('(').next().unwrap_or_default();
-        let Some(name) = head.split_whitespace().skip_while(|w| *w != "fn").nth(1) else { continue };
+        // The brackets of `pub(crate)` are not those of the arguments.
+        let Some((before, after)) = trimmed.split_once("fn ") else { continue };
+        if !(before.is_empty() || before.ends_with(' ')) {
+            continue;
+        }
+        let name = after.split(['(', '<']).next().unwrap_or_default();
         if trimmed.starts_with("//") || trimmed.starts_with('"') {
             continue;
         }

@@ -9,6 +9,7 @@
 //!
 //! Never: a clock, a socket; a claim that something is durable before the disk said so; a decision about workloads.
 
+mod begin;
 mod behind;
 mod belonging;
 mod config;
@@ -20,6 +21,7 @@ mod spread;
 mod tests;
 mod upkeep;
 mod versions;
+mod view;
 mod writes;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -39,7 +41,7 @@ use crate::face::{
     Boot, GossipEvent, GossipInput, GossipOutput, GossipOutputs, LinkId, MemberState, Notice, NoticeLevel, PersistOp,
     PersistSeq,
 };
-use crate::id::{Actor, Generation, NodeId};
+use crate::id::{Generation, NodeId};
 use crate::member::Membership;
 use crate::rng::{Rng, Seed};
 use crate::spread::fresh::Fresh;
@@ -50,7 +52,7 @@ use crate::spread::tree::Tree;
 use crate::state::{Merge, State};
 use crate::time::{Duration, Instant, Wall};
 use crate::trust::Roster;
-use crate::wire::{Class, Record, RecordId};
+use crate::wire::{Class, Record};
 
 /// Members up to which every node links to every other.
 const FULL_MESH: usize = 8;
@@ -250,55 +252,6 @@ impl Gossip {
         engine
     }
 
-    /// State and roster as the disk has them; tells the shell whom it may talk to.
-    fn restore(me: NodeId, boot: &mut Boot, out: &mut GossipOutputs) -> (State, Roster) {
-        let actor = Actor { node: me, generation: boot.generation };
-        let records = core::mem::take(&mut boot.records);
-        let Some(base) = &boot.base else {
-            let (mut state, mut roster) = (State::new(actor), Roster::default());
-            records.into_iter().for_each(|record| state.restore(record));
-            state.end_restore();
-            roster.load(&state, |change| out.event(GossipEvent::Peer(change)));
-            return (state, roster);
-        };
-        let (mut state, mut roster) = base.held_by(actor);
-        let ids: Vec<RecordId> = records.iter().map(|record| record.id().clone()).collect();
-        records.into_iter().for_each(|record| state.restore(record));
-        state.end_restore();
-        let changes = ids.iter().filter_map(|id| roster.follow(&state, id));
-        changes.for_each(|change| out.event(GossipEvent::Peer(change)));
-        (state, roster)
-    }
-
-    /// True if nothing is held but who belongs and what this node wrote itself: a first boot, or a disk whose replicated state
-    /// was dropped.
-    fn holds_nothing(&self) -> bool {
-        let all = self.state.snapshot();
-        let is_own = |record: &Record| record.author().is_some_and(|author| author.node == self.config.me);
-        !all.records().any(|record| record.id().class != Class::GrowOnly && !is_own(record))
-    }
-
-    /// The first words of this boot; none if it takes over from an earlier process.
-    fn begin(&mut self, is_new: bool, out: &mut GossipOutputs) {
-        if is_new { self.introduce(out) } else { self.caught_up(None, out) }
-    }
-
-    /// Announces us to some members (all, where they are few).
-    fn introduce(&mut self, out: &mut GossipOutputs) {
-        if self.membership.size() == 1 {
-            self.caught_up(None, out);
-            return;
-        }
-        let mut nodes: Vec<NodeId> = self.membership.others().map(|(node, _)| node).collect();
-        self.rng.shuffle(&mut nodes);
-        let known = |node: &NodeId| self.membership.is_member(*node) && *node != self.config.me;
-        let seeds: Vec<NodeId> = self.config.seeds.iter().copied().filter(known).collect();
-        nodes.truncate(FULL_MESH);
-        for node in seeds.into_iter().chain(nodes) {
-            self.membership.announce(node);
-        }
-    }
-
     /// Takes one input; what is to be done about it is appended to `out`. Time never goes back.
     pub fn handle(&mut self, now: Instant, wall: Wall, input: GossipInput, out: &mut GossipOutputs) {
         self.now = now.max(self.now);
@@ -490,98 +443,6 @@ impl Gossip {
 
     fn notice(level: NoticeLevel, text: String, out: &mut GossipOutputs) {
         out.event(GossipEvent::Notice(Notice { level, text }));
-    }
-
-    /// The replicated state.
-    #[must_use]
-    pub fn state(&self) -> &State {
-        &self.state
-    }
-
-    /// Who may be talked to.
-    #[must_use]
-    pub fn roster(&self) -> &Roster {
-        &self.roster
-    }
-
-    /// A rostered node's state as we see it; we are alive. None for anybody else.
-    #[must_use]
-    pub fn member_state(&self, node: NodeId) -> Option<MemberState> {
-        self.membership.state(node)
-    }
-
-    /// Rostered nodes that were not removed, ourselves included.
-    #[must_use]
-    pub fn roster_size(&self) -> usize {
-        self.membership.size()
-    }
-
-    /// When the last authentic word of anybody came; at first, when this boot began.
-    #[must_use]
-    pub const fn last_heard(&self) -> Instant {
-        self.heard
-    }
-
-    /// How often this node probes a member.
-    #[must_use]
-    pub const fn probe_period(&self) -> Duration {
-        self.config.timing.probe_period
-    }
-
-    /// Every rostered node that was not removed, ourselves included, in order. A node of which this boot has heard nothing
-    /// yet is suspect.
-    pub fn members(&self) -> impl Iterator<Item = (NodeId, MemberState)> {
-        let me = self.config.me;
-        let lower = self.membership.others().take_while(move |(node, _)| *node < me);
-        let higher = self.membership.others().skip_while(move |(node, _)| *node < me);
-        lower.chain(core::iter::once((me, MemberState::Alive))).chain(higher)
-    }
-
-    /// True once a packet or frame of the node came in this boot.
-    #[must_use]
-    pub fn is_heard(&self, node: NodeId) -> bool {
-        node == self.config.me || self.membership.is_heard(node)
-    }
-
-    /// True once the full copy or first sync of this boot is done, or there was nobody for long enough.
-    #[must_use]
-    pub fn is_synced(&self) -> bool {
-        self.catching == Catching::Done
-    }
-
-    /// This boot's generation.
-    #[must_use]
-    pub fn generation(&self) -> Generation {
-        self.generation
-    }
-
-    /// A peer's wall clock minus ours, in milliseconds, as of its last packet (transit included).
-    #[must_use]
-    pub fn peer_clock_offset(&self, node: NodeId) -> Option<i64> {
-        self.membership.offset_of(node)
-    }
-
-    /// The links that stand and whose peers greeted.
-    pub fn links(&self) -> impl Iterator<Item = (LinkId, NodeId)> {
-        self.links.greeted().map(|(id, link)| (id, link.peer))
-    }
-
-    /// How often this boot had to renew its identity because others held it for dead.
-    #[must_use]
-    pub fn renewals(&self) -> u64 {
-        self.membership.renewals
-    }
-
-    /// How many syncs this boot has begun.
-    #[must_use]
-    pub const fn syncs(&self) -> u64 {
-        self.syncs
-    }
-
-    /// Packets, frames and records that could not be read.
-    #[must_use]
-    pub fn unreadable(&self) -> u64 {
-        self.unreadable
     }
 
     fn persist_soon(&mut self, ops: Vec<PersistOp>, due: Instant) {

@@ -37,7 +37,7 @@ const MAX_VIOLATIONS: usize = 20;
 /// At the end the world must have been seen settled within this time (digests and the like may be under way).
 const FRESH: Nanos = 5 * SECOND;
 /// A world that was settled is asked again after this: to go through all that runs in it costs what all its events do.
-const SETTLED_PAUSE: Nanos = 2 * SECOND;
+const SETTLED_PAUSE: Nanos = 4 * SECOND;
 
 /// A promise that was not kept.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -64,6 +64,8 @@ pub(crate) struct Checks {
     calm_from: Nanos,
     settle_by: Nanos,
     membership_since: Option<Nanos>,
+    /// Who saw it otherwise when that was asked last.
+    doubted: HostNo,
     state_since: Option<Nanos>,
     first_settled: Option<Nanos>,
     last_settled: Option<Nanos>,
@@ -87,6 +89,7 @@ impl Checks {
             calm_from: start + 5 * SECOND,
             settle_by: quiet_from + scenario.settle,
             membership_since: Some(0),
+            doubted: 0,
             state_since: Some(0),
             first_settled: None,
             last_settled: None,
@@ -140,11 +143,14 @@ impl World {
         let now = self.now;
         let since = now - std::mem::replace(&mut self.checks.looked, now);
         self.hosts.iter_mut().for_each(|host| host.link_time += host.links.len() as u64 * since);
-        if let Some(since) = self.checks.membership_since
-            && p1_convergence::members_agree(self)
-        {
-            self.truth.figures.membership_converge.add(now, now - since);
-            self.checks.membership_since = None;
+        if let Some(since) = self.checks.membership_since {
+            match p1_convergence::members_disagree(self, self.checks.doubted) {
+                Some(host) => self.checks.doubted = host,
+                None => {
+                    self.truth.figures.membership_converge.add(now, now - since);
+                    self.checks.membership_since = None;
+                }
+            }
         }
         if let Some(since) = self.checks.state_since
             && now > since

@@ -41,3 +41,12 @@ pub(super) fn priorities(services: &mut [ServiceLine], mut rng: Rng) {
         services.iter_mut().for_each(|line| line.priority = [0, 0, 5, 10][usize::try_from(rng.below(4)).unwrap_or(0)]);
     }
 }
+
+/// Of one service in a third of all draws at most one process may run a replica (`partition: majority`). Jobs and what comes
+/// by the calendar cannot be so.
+pub(super) fn lone(services: &mut [ServiceLine], mut rng: Rng) {
+    let index = usize::try_from(rng.below(9)).unwrap_or(usize::MAX);
+    if let Some(line) = services.get_mut(index).filter(|line| line.behaviour.finish_ms == 0 && line.cron.is_none()) {
+        line.behaviour.lone = true;
+    }
+}

@@ -175,6 +175,9 @@ impl Gossip {
 
     /// Links went: the tree goes on without them.
     pub(super) fn trim_tree(&mut self) {
+        if !self.links.has_shrunk() && self.tree.has_eager() {
+            return;
+        }
         let links = &self.links;
         if let Some(link) = self.tree.keep(|link| links.get(link).is_some()) {
             self.say(link, FrameClass::Control, frame(&Head::Graft(Vec::new())));

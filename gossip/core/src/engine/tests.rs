@@ -18,10 +18,10 @@ use super::*;
 use crate::face::{MemberReason, PeerChange};
 use crate::hash::{hash64, mix};
 use crate::hlc::Hlc;
-use crate::id::ClusterId;
+use crate::id::{Actor, ClusterId};
 use crate::model::{Asker, NodeName, RosterEntry};
 use crate::rng::Ratio;
-use crate::wire::{Kind, WireVersion, codec};
+use crate::wire::{Kind, RecordId, WireVersion, codec};
 
 const EPOCH: u64 = 1_800_000_000_000;
 

@@ -10,7 +10,7 @@ use crate::spread::links::Link;
 use crate::time::{Duration, Instant, Wall};
 
 /// Links that a node keeps by dialling, in a cluster too large for a full mesh: one to its successor on the ring of
-/// hashes, so that the graph is connected, the others random, so that its diameter is small.
+/// ids, so that the graph is connected, the others random, so that its diameter is small.
 pub(super) const OUTGOING: usize = 4;
 /// How long a booted node without a link tries others before its seeds.
 const SEED_PATIENCE: Duration = Duration::from_secs(1);
@@ -122,7 +122,7 @@ impl Gossip {
             let is_silent = state == MemberState::Down && (all || !self.membership.is_heard(node));
             (is_silent && !self.links.is_settled(self.now, node)).then_some(node)
         };
-        let mut open: Vec<NodeId> = self.membership.others().filter_map(open).collect();
+        let mut open: Vec<NodeId> = self.membership.lost().filter_map(open).collect();
         let begin = open.partition_point(|node| *node <= self.unheard);
         open.rotate_left(begin);
         for node in open.into_iter().take(most) {
@@ -148,18 +148,13 @@ impl Gossip {
         }
     }
 
-    /// The next one alive on the ring of hashes.
+    /// The next one alive on the ring.
     fn successor(&self) -> Option<NodeId> {
         self.membership.successor(|state| self.is_worth_a_dial(state))
     }
 
-    /// Suspects are tried while we know of nobody better; the down announce themselves when they are back.
     fn is_worth_a_dial(&self, state: MemberState) -> bool {
-        match state {
-            MemberState::Alive => true,
-            MemberState::Suspect => self.catching != Catching::Done,
-            MemberState::Down | MemberState::Left => false,
-        }
+        is_worth_a_dial(state, self.catching == Catching::Done)
     }
 
     fn next_neighbour(&mut self) -> Option<NodeId> {
@@ -168,16 +163,19 @@ impl Gossip {
         if !self.links.is_settled(now, successor) {
             return Some(successor);
         }
-        let open = |(node, state): (NodeId, MemberState)| {
-            (self.is_worth_a_dial(state) && !self.links.is_settled(now, node)).then_some(node)
-        };
-        let mut open: Vec<NodeId> = self.membership.others().filter_map(open).collect();
+        let is_caught_up = self.catching == Catching::Done;
+        let Self { membership, links, config, .. } = self;
+        let is_open = |node, state| is_worth_a_dial(state, is_caught_up) && !links.is_settled(now, node);
         // Seeds would drown if everybody began with them; they are for when nobody else answers.
-        if self.links.is_empty() && self.booted + SEED_PATIENCE <= now {
-            let seeds: Vec<NodeId> = open.iter().copied().filter(|node| self.config.seeds.contains(node)).collect();
-            open = if seeds.is_empty() { open } else { seeds };
+        if links.is_empty() && self.booted + SEED_PATIENCE <= now {
+            let is_open = |seed: &NodeId| membership.state(*seed).is_some_and(|state| is_open(*seed, state));
+            let seeds: Vec<NodeId> =
+                config.seeds.iter().copied().filter(|seed| *seed != config.me).filter(is_open).collect();
+            if let Some(seed) = self.rng.pick(&seeds) {
+                return Some(*seed);
+            }
         }
-        self.rng.pick(&open).copied()
+        membership.any_other(is_open)
     }
 
     /// Gives up waiting for a peer that was up before us, and for walks and copies that fell silent.
@@ -268,5 +266,14 @@ impl Gossip {
         self.miss(wall, out);
         let collected = self.state.collect(self.now);
         self.let_go(collected, out);
+    }
+}
+
+/// Suspects are tried while we know of nobody better; the down announce themselves when they are back.
+const fn is_worth_a_dial(state: MemberState, is_caught_up: bool) -> bool {
+    match state {
+        MemberState::Alive => true,
+        MemberState::Suspect => !is_caught_up,
+        MemberState::Down | MemberState::Left => false,
     }
 }

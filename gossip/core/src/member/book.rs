@@ -9,7 +9,6 @@ use alloc::vec::Vec;
 use super::identity::Boot;
 use super::message::Claim;
 use crate::face::MemberState;
-use crate::hash::hash64;
 use crate::id::NodeId;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -18,8 +17,6 @@ use crate::time::Instant;
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) node: NodeId,
-    /// Its place on the ring of hashes.
-    pub(super) place: u64,
     /// None until first heard of.
     pub(super) boot: Option<Boot>,
     /// Its last authentic packet or frame in this boot.
@@ -34,16 +31,7 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(node: NodeId) -> Self {
-        Self {
-            node,
-            place: hash64(&node.0),
-            boot: None,
-            heard: None,
-            offset: None,
-            incarnation: 0,
-            state: MemberState::Suspect,
-            alone: false,
-        }
+        Self { node, boot: None, heard: None, offset: None, incarnation: 0, state: MemberState::Suspect, alone: false }
     }
 
     /// Of which boot of it we know, and hold it for alive or suspect.
@@ -141,6 +129,13 @@ impl Book {
     /// The member at a place of the table.
     pub(super) fn at(&self, place: usize) -> Option<&Peer> {
         self.list.get(place)
+    }
+
+    /// Those behind a node that is not in the table, then those before it: ids are hashes, and the table is a ring of them.
+    pub(super) fn behind(&self, short: u64) -> impl Iterator<Item = &Peer> {
+        let (Ok(place) | Err(place)) = self.find(short);
+        let (before, after) = self.list.split_at(place);
+        after.iter().chain(before)
     }
 
     /// Members from a random place on, each once, around the table.

@@ -4,7 +4,7 @@
 
 use core::num::NonZeroU64;
 
-use crate::id::{Generation, NodeId};
+use crate::id::Generation;
 
 /// A boot of a node: 48 bits of generation, 16 of renewals. A renewal lives in memory only and voids nothing. Ordered: the
 /// greater one is the newer.
@@ -51,9 +51,10 @@ pub(crate) struct SwimId {
     pub(crate) boot: Boot,
 }
 
+#[cfg(test)]
 impl SwimId {
     /// A boot that never had to renew itself.
-    pub(crate) fn new(node: NodeId, generation: Generation) -> Self {
+    pub(crate) fn new(node: crate::id::NodeId, generation: Generation) -> Self {
         Self { short: node.short(), boot: Boot::new(generation, 0) }
     }
 }

@@ -10,7 +10,7 @@ use super::identity::{Boot, SwimId};
 use super::message::{Claim, Line};
 use super::{LEFT, Membership};
 use crate::canary::{Bug, planted};
-use crate::face::{MemberReason, MemberState};
+use crate::face::MemberState;
 use crate::id::{Generation, NodeId};
 use crate::time::Instant;
 
@@ -68,15 +68,6 @@ impl Membership {
                 continue;
             }
             self.told(now, from, Line { id, incarnation: line.incarnation, claim }, false);
-        }
-    }
-
-    /// The book of an earlier process of this boot. Ours is empty, so that all of it is taken as it is.
-    pub(super) fn take_over(&mut self, now: Instant, alive: &[(NodeId, Generation)]) {
-        for (node, generation) in alive {
-            let id = SwimId::new(*node, *generation);
-            let line = Line { id, incarnation: 0, claim: Claim::Alive };
-            self.apply(now, line, MemberReason::Joined, false);
         }
     }
 }

@@ -43,10 +43,12 @@ use timers::{Due, Slot, Timers};
 use crate::canary::{Bug, planted};
 use crate::engine::Timing;
 use crate::face::{MemberReason, MemberState};
-use crate::hash::hash64;
 use crate::id::{Generation, NodeId};
 use crate::rng::{Rng, Seed};
 use crate::time::{Duration, Instant};
+
+/// Draws of one member out of all before those that are wanted are counted.
+const BLIND_PICKS: usize = 16;
 
 /// The incarnation under which a member that left is down; no living one reaches it.
 const LEFT: u16 = u16::MAX;
@@ -155,13 +157,33 @@ impl Membership {
 
     /// The nodes that belong at the beginning, and those of them that an earlier process of this boot held alive.
     pub(crate) fn begin(&mut self, now: Instant, nodes: impl Iterator<Item = NodeId>, alive: &[(NodeId, Generation)]) {
+        let mut alive = alive.to_vec();
+        alive.sort_unstable();
         for node in nodes {
-            self.add(now, node);
+            let up_to = alive.partition_point(|(held, _)| *held <= node);
+            let held = alive[..up_to].last().filter(|(held, _)| *held == node);
+            match held {
+                Some((_, generation)) => self.add_alive(now, node, Boot::new(*generation, 0)),
+                None => drop(self.admit(now, node)),
+            }
         }
-        self.take_over(now, alive);
-        let unheard: Vec<u64> =
-            self.book.iter().filter(|peer| peer.boot.is_none()).map(|peer| peer.node.short()).collect();
-        unheard.into_iter().for_each(|short| self.expect(now, short));
+    }
+
+    /// A node that belongs, and that an earlier process of this boot held alive.
+    fn add_alive(&mut self, now: Instant, node: NodeId, boot: Boot) {
+        if node == self.me || self.book.contains(node.short()) {
+            return;
+        }
+        self.book.insert(node.short(), Peer { boot: Some(boot), state: MemberState::Alive, ..Peer::new(node) });
+        self.alive += 1;
+        self.outbox.events.push((node, MemberState::Alive, MemberReason::Joined));
+        self.probe_later(now);
+    }
+
+    fn probe_later(&mut self, now: Instant) {
+        if !self.timers.is_set(Slot::Probe) {
+            self.timers.set(Slot::Probe, now + self.timing.probe_period);
+        }
     }
 
     /// A node belongs from now on. True if that is new.
@@ -187,9 +209,7 @@ impl Membership {
         self.book.insert(short, Peer::new(node));
         self.lost.insert(short);
         self.retry_later(now);
-        if !self.timers.is_set(Slot::Probe) {
-            self.timers.set(Slot::Probe, now + self.timing.probe_period);
-        }
+        self.probe_later(now);
         true
     }
 
@@ -223,11 +243,29 @@ impl Membership {
         self.book.iter().map(|peer| (peer.node, peer.state))
     }
 
-    /// The next node on the ring of hashes that is in such a state; the distance wraps, which is what makes it a ring.
+    /// The next node on the ring of ids that is in such a state.
     pub(crate) fn successor(&self, is_wanted: impl Fn(MemberState) -> bool) -> Option<NodeId> {
-        let own = hash64(&self.me.0);
-        let wanted = self.book.iter().filter(|peer| is_wanted(peer.state));
-        wanted.min_by_key(|peer| peer.place.wrapping_sub(own)).map(|peer| peer.node)
+        self.book.behind(self.me.short()).find(|peer| is_wanted(peer.state)).map(|peer| peer.node)
+    }
+
+    /// Any of those that are wanted, each as likely as the others.
+    pub(crate) fn any_other(&mut self, is_wanted: impl Fn(NodeId, MemberState) -> bool) -> Option<NodeId> {
+        let Self { book, rng, .. } = self;
+        let is_open = |peer: &&Peer| is_wanted(peer.node, peer.state);
+        for _ in 0..BLIND_PICKS {
+            let drawn = book.around(rng).next()?;
+            if is_open(&drawn) {
+                return Some(drawn.node);
+            }
+        }
+        // Few are wanted: then they are counted.
+        let open: Vec<NodeId> = book.iter().filter(is_open).map(|peer| peer.node).collect();
+        rng.pick(&open).copied()
+    }
+
+    /// Those that are not alive, as far as they belong.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = (NodeId, MemberState)> {
+        self.lost.iter().filter_map(|short| self.book.get(*short)).map(|peer| (peer.node, peer.state))
     }
 
     pub(crate) fn is_heard(&self, node: NodeId) -> bool {

@@ -94,6 +94,8 @@ pub(crate) struct Links {
     dials: BTreeMap<NodeId, Dial>,
     /// A frame was queued, or credit came, since everything was last handed out: most calls do neither.
     stirred: bool,
+    /// A link went since the tree was told.
+    shrunk: bool,
     /// A full copy may be under way.
     copying: bool,
     /// Frames that full queues have cost, by class.
@@ -109,6 +111,7 @@ impl Links {
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
             stirred: false,
+            shrunk: false,
             copying: false,
             dropped: [0; 3],
         }
@@ -137,7 +140,7 @@ impl Links {
     /// A link is gone or a dial failed. Returns the peer if it has no link any more but had one.
     pub(crate) fn down(&mut self, now: Instant, id: Option<LinkId>, peer: NodeId) -> bool {
         let had = match id {
-            Some(id) => self.links.remove(&id).is_some(),
+            Some(id) => self.take_out(id),
             None => false,
         };
         if had || id.is_none() {
@@ -150,6 +153,17 @@ impl Links {
             dial.pause = (dial.pause * 2).min(pause_max);
         }
         had && !self.has(peer)
+    }
+
+    fn take_out(&mut self, id: LinkId) -> bool {
+        let was_there = self.links.remove(&id).is_some();
+        self.shrunk |= was_there;
+        was_there
+    }
+
+    /// True if a link went since this was asked last.
+    pub(crate) const fn has_shrunk(&mut self) -> bool {
+        core::mem::replace(&mut self.shrunk, false)
     }
 
     fn dial(&mut self, now: Instant, peer: NodeId) -> &mut Dial {
@@ -282,7 +296,7 @@ impl Links {
             |(other, link): &(&LinkId, &Link)| **other != best && link.peer == peer && link.generation.is_some();
         let extra: Vec<LinkId> = self.links.iter().filter(worse).map(|(id, _)| *id).collect();
         for other in extra {
-            self.links.remove(&other);
+            self.take_out(other);
             out.push(GossipOutput::Hangup { link: other, reason: "another link to this peer stands" });
         }
         best == id
@@ -302,7 +316,7 @@ impl Links {
 
     /// Closes a link without an answer.
     pub(crate) fn hang_up(&mut self, id: LinkId, reason: &'static str, out: &mut GossipOutputs) {
-        if self.links.remove(&id).is_some() {
+        if self.take_out(id) {
             out.push(GossipOutput::Hangup { link: id, reason });
         }
     }

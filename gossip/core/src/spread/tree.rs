@@ -83,7 +83,7 @@ impl Tree {
     /// Forgets links that are gone. If no eager one is left, returns the one that is now, to be told so.
     pub(crate) fn keep(&mut self, stands: impl Fn(LinkId) -> bool) -> Option<LinkId> {
         self.edges.retain(|link, _| stands(*link));
-        if self.eager().next().is_some() {
+        if self.has_eager() {
             return None;
         }
         let (link, edge) = self.edges.iter_mut().next()?;
@@ -91,8 +91,9 @@ impl Tree {
         Some(*link)
     }
 
-    fn eager(&self) -> impl Iterator<Item = &Edge> {
-        self.edges.values().filter(|edge| !edge.lazy)
+    /// True if something is pushed to anybody at once.
+    pub(crate) fn has_eager(&self) -> bool {
+        self.edges.values().any(|edge| !edge.lazy)
     }
 
     pub(crate) fn is_lazy(&self, link: LinkId) -> bool {

@@ -88,22 +88,28 @@ impl State {
         let nodes: Vec<NodeId> = self.rostered().collect();
         let roster = hours::roster_hash(nodes.iter().copied());
         self.vouched.retain(|node, _| nodes.binary_search(node).is_ok());
-        let mut published: Vec<Option<Hours>> = Vec::new();
-        for node in nodes {
-            let said =
-                self.value(&hours::hours_id(node)).and_then(|record| Some((record.hash(), record.read_as::<Hours>()?)));
-            if let Some((hash, hours)) = &said
-                && hours.roster == roster
+        for node in &nodes {
+            let Some(record) = self.value(&hours::hours_id(*node)) else { continue };
+            let hash = record.hash();
+            // Most have said nothing new since the last look.
+            if self.vouched.get(node) != Some(&hash)
+                && record.read_as::<Hours>().is_some_and(|hours| hours.roster == roster)
             {
-                self.vouched.insert(node, *hash);
-            }
-            let counts =
-                |(hash, hours): &(u64, Hours)| self.vouched.get(&node) == Some(hash) && self.ledger.is_beyond(hours);
-            if node == self.me.node || !planted(Bug::HourSettledEarly) {
-                published.push(said.filter(counts).map(|(_, hours)| hours));
+                self.vouched.insert(*node, hash);
             }
         }
-        let published: Vec<Hours> = published.into_iter().collect::<Option<_>>()?;
+        // Our own first: it says most often that no hour is over yet.
+        let is_own = |node: &NodeId| *node == self.me.node;
+        let own = nodes.iter().copied().filter(is_own);
+        let all = own
+            .chain(nodes.iter().copied().filter(|node| !is_own(node)))
+            .take(if planted(Bug::HourSettledEarly) { 1 } else { usize::MAX });
+        let published = all.map(|node| {
+            let record = self.value(&hours::hours_id(node))?;
+            let hours = record.read_as::<Hours>().filter(|hours| self.ledger.is_beyond(hours))?;
+            (self.vouched.get(&node) == Some(&record.hash())).then_some(hours)
+        });
+        let published: Vec<Hours> = published.collect::<Option<_>>()?;
         let below = self.ledger.agreed(&published)?;
         Some(hours::settled_record(below))
     }

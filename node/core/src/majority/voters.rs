@@ -198,8 +198,10 @@ impl Node {
             return self.majority.look(now + TURN);
         }
         let long = self.majority.down_since.values().map(|since| *since + DOWN_LONG).filter(|at| *at > now).min();
-        let next = self.next_list(now);
-        let (Some(next), Some(before)) = (next, self.voters_before()) else {
+        // Who does not vote has no word in it, and need not look at everybody.
+        let before = self.voters_before();
+        let next = before.and_then(|_| self.next_list(now));
+        let (Some(next), Some(before)) = (next, before) else {
             (self.majority.wanting, self.majority.begun) = (None, None);
             self.majority.proposer.stop();
             long.into_iter().for_each(|at| self.majority.look(at));
