@@ -20,18 +20,28 @@ pub fn until<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Result<
     }
 }
 
+/// The same inside a tokio runtime.
+///
+/// # Panics
+/// When the time is over, with the last reason that `probe` gave: that is a failed test.
+pub async fn until_async<T>(what: &str, within: Duration, mut probe: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let start = Instant::now();
+    loop {
+        match probe().await {
+            Ok(value) => return value,
+            Err(missing) if start.elapsed() > within => late(what, within, &missing),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
 /// Asks until it is answered with `true`, inside a tokio runtime.
 ///
 /// # Panics
 /// When the time is over: that is a failed test.
 pub async fn until_true(what: &str, within: Duration, condition: impl AsyncFn() -> bool) {
-    let start = Instant::now();
-    while !condition().await {
-        if start.elapsed() > within {
-            late(what, within, "it is not so");
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
+    let probe = async || if condition().await { Ok(()) } else { Err("it is not so".to_owned()) };
+    until_async(what, within, probe).await;
 }
 
 fn late(what: &str, within: Duration, missing: &str) -> ! {

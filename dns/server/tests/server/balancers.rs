@@ -9,7 +9,7 @@ use dunlin_dns::DnsServer;
 use dunlin_names::{Instance, NameChange};
 use dunlin_test_host::left_out;
 
-use crate::clients::{Daemon, Folder, free_port, has, run, until};
+use crate::clients::{Daemon, Folder, PORT, block, free_port, has, run, until};
 use crate::wire::*;
 
 /// What a server at this address says to an HTTP request; empty if it does not.
@@ -57,14 +57,13 @@ async fn haproxy_fills_a_backend_from_srv_and_follows() {
     let (server, at) = server().await;
     let folder = Folder::new("haproxy");
     let socket = folder.0.join("stats.sock");
+    let page = include_str!("../../../../docs/src/howto/dns/haproxy.md");
     let config = format!(
         "global\n  stats socket {} mode 600\ndefaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n\
-         resolvers dunlin\n  nameserver local 127.0.0.1:{}\n  accepted_payload_size 1232\n  hold valid 1s\n  hold nx 1s\n  hold obsolete 1s\n  \
-         timeout resolve 300ms\nfrontend in\n  bind 127.0.0.1:{}\n  default_backend web\n\
-         backend web\n  server-template web 5 _http._tcp.{WEB} resolvers dunlin\n",
+         frontend in\n  bind 127.0.0.1:{}\n  default_backend web\n{}",
         socket.display(),
-        at.port(),
-        free_port()
+        free_port(),
+        block(page, "text", &[(PORT, &at.port().to_string())])
     );
     let _haproxy = Daemon::start("haproxy", &["-db", "-f", &folder.write("haproxy.cfg", &config)]);
     let look = async || {
@@ -109,11 +108,11 @@ async fn nginx_asks_again_and_follows() {
     let f = folder.0.display();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary: String = temporary.iter().map(|what| format!("  {what}_temp_path {f}/{what};\n")).collect();
+    let page = include_str!("../../../../docs/src/howto/dns/nginx.md");
+    let (own, there) = (format!("listen 127.0.0.1:{listen}"), format!(":{port}"));
+    let shown = block(page, "nginx", &[(PORT, &at.port().to_string()), ("listen 8000", &own), (":8080", &there)]);
     let config = format!(
-        "daemon off;\nmaster_process off;\npid {f}/pid;\nerror_log {f}/error.log;\nevents {{}}\nhttp {{\n  access_log off;\n{temporary}  \
-         resolver 127.0.0.1:{} valid=1s ipv6=off;\n  server {{\n    listen 127.0.0.1:{listen};\n    location / {{\n      \
-         set $web {WEB};\n      proxy_pass http://$web:{port};\n    }}\n  }}\n}}\n",
-        at.port()
+        "daemon off;\nmaster_process off;\npid {f}/pid;\nerror_log {f}/error.log;\nevents {{}}\nhttp {{\n  access_log off;\n{temporary}{shown}}}\n"
     );
     let _nginx = Daemon::start("nginx", &["-e", &format!("{f}/error.log"), "-c", &folder.write("nginx.conf", &config)]);
     let look = async || {
@@ -148,12 +147,8 @@ async fn prometheus_finds_its_targets_and_follows() {
     server.apply(&[NameChange::Service { service: service(), instances: instances(2) }]);
     let (folder, listen) = (Folder::new("prometheus"), free_port());
     let resolv = folder.write("resolv.conf", &format!("nameserver {address}\n"));
-    let config = folder.write(
-        "prometheus.yml",
-        &format!(
-            "scrape_configs:\n- job_name: web\n  dns_sd_configs:\n  - names: [_http._tcp.{WEB}]\n    type: SRV\n    refresh_interval: 1s\n"
-        ),
-    );
+    let page = include_str!("../../../../docs/src/howto/dns/prometheus.md");
+    let config = folder.write("prometheus.yml", &block(page, "yaml", &[]));
     let data = folder.0.join("data");
     let bind = format!("mount --bind {resolv} /etc/resolv.conf");
     let tried = run("sh", &["-c", &format!("unshare --mount sh -c '{bind}' && echo yes || true")]).await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dunlin_names::NameChange;
 use dunlin_test_host::left_out;
+use dunlin_test_host::wait::until_async;
 
 use crate::wire::*;
 
@@ -89,21 +90,41 @@ fn lines(text: &str) -> Vec<String> {
 
 /// Asks again until an answer holds what is expected.
 pub(crate) async fn until(what: &str, mut look: impl AsyncFnMut() -> String, fits: impl Fn(&str) -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    loop {
+    let probe = async || {
         let seen = look().await;
-        if fits(&seen) {
-            return;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "{what}: {seen}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        if fits(&seen) { Ok(()) } else { Err(seen) }
+    };
+    until_async(what, Duration::from_secs(30), probe).await;
 }
+
+/// The first block of a kind in a how-to page, with what stands here in the place of what stands there: the page and the test
+/// cannot part.
+pub(crate) fn block(page: &str, kind: &str, instead: &[(&str, &str)]) -> String {
+    let rest = page.split_once(&format!("```{kind}\n")).expect("a block of that kind").1;
+    let mut text = rest.split_once("```").expect("its end").0.to_owned();
+    for (there, here) in instead {
+        assert!(text.contains(there), "{there} does not stand in the page: {text}");
+        text = text.replace(there, here);
+    }
+    text
+}
+
+/// The port of the server in all pages.
+pub(crate) const PORT: &str = "7453";
 
 #[tokio::test]
 async fn dig_kdig_drill_and_delv_read_the_answers() {
     let (server, at) = server().await;
     let (p, both) = (port(at), ["10.0.0.1", "10.0.0.2"]);
+    let lines_of_page = block(include_str!("../../../../docs/src/howto/dns/dig.md"), "sh", &[(PORT, &p)]);
+    assert_eq!(lines_of_page.lines().count(), 6, "{lines_of_page}");
+    for line in lines_of_page.lines() {
+        let program = line.split(' ').next().unwrap_or_default();
+        if has("dig_kdig_drill_and_delv_read_the_answers", program) {
+            let told = run("sh", &["-ec", line]).await;
+            assert!(both.iter().all(|ip| told.contains(ip)), "{line}: {told}");
+        }
+    }
     if has("dig reads the answers", "dig") {
         let dig = async |more: &[&str]| run("dig", &[&["@127.0.0.1", "-p", &p, "+tries=1"][..], more].concat()).await;
         let full = dig(&[WEB, "A"]).await;
@@ -141,25 +162,9 @@ async fn dnspython_resolves_and_tells_a_no_from_nothing() {
         return;
     }
     let (_server, at) = server().await;
-    let script = format!(
-        r#"
-import sys
-try:
-    import dns.resolver, dns.message, dns.query
-except ImportError:
-    print("absent"); sys.exit()
-r = dns.resolver.Resolver(configure=False)
-r.nameservers, r.port = ["127.0.0.1"], {}
-print(sorted(a.to_text() for a in r.resolve("{WEB}", "A")))
-print(sorted(a.port for a in r.resolve("_http._tcp.{WEB}", "SRV", tcp=True)))
-for name, kind in [("no.shop.dunlin.internal", "A"), ("{WEB}", "AAAA")]:
-    try:
-        r.resolve(name, kind)
-    except Exception as e:
-        print(type(e).__name__)
-"#,
-        at.port()
-    );
+    let program = block(include_str!("../../../../docs/src/howto/dns/dnspython.md"), "python", &[(PORT, &port(at))]);
+    let probe = "try:\n    import dns.resolver\nexcept ImportError:\n    print('absent'); raise SystemExit\n";
+    let script = format!("{probe}{program}");
     // A distribution's package is for the distribution's python, which need not be the first in the path.
     let mut told = run("python3", &["-c", &script]).await;
     if told.trim() == "absent" && has("dnspython resolves", "/usr/bin/python3") {
@@ -186,8 +191,8 @@ async fn getaddrinfo_resolves_short_names_through_resolv_conf() {
     };
     server.apply(&[NameChange::Service { service: service(), instances: instances(2) }]);
     let folder = Folder::new("resolv");
-    let resolv = format!("nameserver {address}\nsearch shop.dunlin.internal\noptions ndots:1 timeout:1\n");
-    let resolv = folder.write("resolv.conf", &resolv);
+    let page = include_str!("../../../../docs/src/howto/dns/resolv-conf.md");
+    let resolv = folder.write("resolv.conf", &block(page, "text", &[("127.0.0.53", &address)]));
     let ask = |name: &str| {
         format!("mount --bind {resolv} /etc/resolv.conf && getent ahostsv4 {name} | cut -d' ' -f1 | sort -u")
     };
@@ -228,33 +233,29 @@ async fn dnsmasq_and_unbound_pass_the_zone_on() {
     };
     if has(test, "dnsmasq") {
         let listen = free_port();
-        let zone = format!("--server=/dunlin.internal/127.0.0.1#{p}");
-        let own = format!("--port={listen}");
-        let _dnsmasq = Daemon::start(
-            "dnsmasq",
-            &[
-                "--keep-in-foreground",
-                "--no-resolv",
-                "--no-hosts",
-                "--conf-file=/dev/null",
-                "--listen-address=127.0.0.1",
-                "--bind-interfaces",
-                "--pid-file=",
-                &own,
-                &zone,
-            ],
+        let page = include_str!("../../../../docs/src/howto/dns/dnsmasq.md");
+        let own = format!(
+            "port={listen}\nno-resolv\nno-hosts\nlisten-address=127.0.0.1\nbind-interfaces\npid-file=\nstop-dns-rebind\n{}",
+            block(page, "text", &[(PORT, &p)])
         );
+        let file = format!("--conf-file={}", folder.write("dnsmasq.conf", &own));
+        let _dnsmasq = Daemon::start("dnsmasq", &["--keep-in-foreground", &file]);
         until("dnsmasq", async || ask(listen).await, both).await;
     }
     if has(test, "unbound") {
         let listen = free_port();
-        let config = format!(
+        let page = include_str!("../../../../docs/src/howto/dns/unbound.md");
+        // With the root's key it validates, and with this private network it drops such addresses, but for what the page says.
+        let own = format!(
             "server:\n  interface: 127.0.0.1@{listen}\n  do-daemonize: no\n  username: \"\"\n  chroot: \"\"\n  use-syslog: no\n  \
-             pidfile: \"\"\n  do-not-query-localhost: no\n  domain-insecure: \"dunlin.internal\"\n  \
-             local-zone: \"internal.\" nodefault\nstub-zone:\n  name: \"dunlin.internal\"\n  stub-addr: 127.0.0.1@{p}\n\
-             remote-control:\n  control-enable: no\n"
+             pidfile: \"\"\n  module-config: \"validator iterator\"\n  trust-anchor: \"{ROOT}\"\n  private-address: 10.0.0.0/8\n\
+             remote-control:\n  control-enable: no\n{}",
+            block(page, "text", &[(PORT, &p)])
         );
-        let _unbound = Daemon::start("unbound", &["-d", "-c", &folder.write("unbound.conf", &config)]);
+        let _unbound = Daemon::start("unbound", &["-d", "-c", &folder.write("unbound.conf", &own)]);
         until("unbound", async || ask(listen).await, both).await;
     }
 }
+
+/// The root's key of 2017.
+const ROOT: &str = ". IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D";

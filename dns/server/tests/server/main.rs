@@ -5,6 +5,7 @@ mod clients;
 mod forward;
 mod hostile;
 mod peer;
+mod resolved;
 mod rfc8906;
 mod tcp;
 mod wire;

@@ -1,4 +1,4 @@
-//! The same zone in Knot, or in NSD where there is no Knot: every answer compared, in every section and flag.
+//! The same zone in Knot and in NSD: every answer compared, in every section and flag.
 //!
 //! Permitted differences, each for a reason:
 //!
@@ -6,16 +6,19 @@
 //! * Names outside the zone: both refuse; reverse names of nodes are ours to answer, and not part of the zone.
 //! * Names with `rr`, and ports below `nearest` and labels, are not exported: they are not asked for.
 //! * Additional records: which ones are helpful is each server's own choice; ours must be true in the other zone.
-//! * NS and additional records that Knot adds to the authority section: none, as neither adds any.
+//! * NS records in the authority section of answers: none, as Knot adds none, and NSD is told not to (`minimal-responses`).
 //! * EDNS: each offers its own payload size.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use dunlin_dns::DnsServer;
 use dunlin_gossip::rng::{Rng, Seed};
 use dunlin_names::NameChange;
+use dunlin_test_host::wait::until_async;
 use hickory_proto::rr::Record;
 
-use crate::clients::{Daemon, Folder, free_port, has, run};
+use crate::clients::{Daemon, Folder, free_port, has};
 use crate::wire::*;
 
 /// Types that are asked for, with and without records here.
@@ -32,45 +35,74 @@ fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> &'a T {
     rng.pick(from).expect("not empty")
 }
 
+/// A server of another project with our zone, once it answers; its process ends when it is dropped.
+async fn peer(program: &str, args: &[&str], port: u16) -> (Daemon, SocketAddr) {
+    let daemon = Daemon::start(program, args);
+    let at = SocketAddr::from(([127, 0, 0, 1], port));
+    let probe = async || {
+        // A socket for each question: what is answered late must not be taken for the next answer.
+        let socket = client().await;
+        let asked = socket.send_to(&Query::of("dunlin.internal", SOA).bytes(), at).await;
+        let mut buffer = [0; 1_500];
+        let read = tokio::time::timeout(Duration::from_millis(200), socket.recv(&mut buffer)).await;
+        let is_up = asked.is_ok() && read.is_ok_and(|read| read.is_ok()) && buffer[3] & 15 == 0;
+        if is_up { Ok(()) } else { Err(format!("{program} {args:?} does not serve the zone")) }
+    };
+    until_async(program, Duration::from_secs(30), probe).await;
+    (daemon, at)
+}
+
 #[tokio::test]
-async fn answers_are_those_of_another_server_with_the_same_zone() {
-    let test = "answers_are_those_of_another_server_with_the_same_zone";
-    if !has(test, "knotd") {
+async fn answers_are_those_of_knot_with_the_same_zone() {
+    if !has("answers_are_those_of_knot_with_the_same_zone", "knotd") {
         return;
     }
-    let (server, at) = server().await;
-    server.apply(&[NameChange::Service { service: service(), instances: instances(5) }]);
-    let records = server.zone().export();
     let folder = Folder::new("knot");
-    let text: String = records.iter().map(|record| format!("{record}\n")).collect();
-    let zone = folder.write("zone", &text);
+    let (server, at) = served().await;
+    let zone = folder.write("zone", &zone_file(&server));
     let port = free_port();
     let config = format!(
         "server:\n  rundir: {0}\n  listen: 127.0.0.1@{port}\ndatabase:\n  storage: {0}\nzone:\n  - domain: dunlin.internal\n    \
          file: {zone}\n    zonefile-sync: -1\n    journal-content: none\n    semantic-checks: soft\n",
         folder.0.display()
     );
-    let config = folder.write("knot.conf", &config);
-    let _knot = Daemon::start("knotd", &["-c", &config]);
-    let peer = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    let (ours, theirs) = (client().await, client().await);
-    loop {
-        theirs.send_to(&Query::of("dunlin.internal", SOA).bytes(), peer).await.unwrap();
-        let mut buffer = [0; 1_500];
-        let read = tokio::time::timeout(Duration::from_millis(200), theirs.recv(&mut buffer)).await;
-        if read.is_ok_and(|read| read.is_ok()) && buffer[3] & 15 == 0 {
-            break;
-        }
-        if tokio::time::Instant::now() > deadline {
-            panic!("knotd does not come up: {}", run("knotc", &["-c", &config, "conf-check"]).await);
-        }
+    let (_knot, peer) = peer("knotd", &["-c", &folder.write("knot.conf", &config)], port).await;
+    compare(&server, at, peer).await;
+}
+
+#[tokio::test]
+async fn answers_are_those_of_nsd_with_the_same_zone() {
+    if !has("answers_are_those_of_nsd_with_the_same_zone", "nsd") {
+        return;
     }
-    // What was answered late, while we were asking again.
-    let theirs = {
-        drop(theirs);
-        client().await
-    };
+    let folder = Folder::new("nsd");
+    let (server, at) = served().await;
+    let zone = folder.write("zone", &zone_file(&server));
+    let port = free_port();
+    let config = format!(
+        "server:\n  ip-address: 127.0.0.1@{port}\n  username: \"\"\n  chroot: \"\"\n  database: \"\"\n  pidfile: \"{0}/pid\"\n  \
+         xfrdfile: \"{0}/xfrd\"\n  zonelistfile: \"{0}/list\"\n  zonesdir: \"{0}\"\n  xfrdir: \"{0}\"\n  rrl-ratelimit: 0\n  \
+         minimal-responses: yes\n\
+         remote-control:\n  control-enable: no\nzone:\n  name: dunlin.internal\n  zonefile: {zone}\n",
+        folder.0.display()
+    );
+    let (_nsd, peer) = peer("nsd", &["-d", "-c", &folder.write("nsd.conf", &config)], port).await;
+    compare(&server, at, peer).await;
+}
+
+async fn served() -> (DnsServer, SocketAddr) {
+    let (server, at) = server().await;
+    server.apply(&[NameChange::Service { service: service(), instances: instances(5) }]);
+    (server, at)
+}
+
+fn zone_file(server: &DnsServer) -> String {
+    server.zone().export().iter().map(|record| format!("{record}\n")).collect()
+}
+
+async fn compare(server: &DnsServer, at: SocketAddr, peer: SocketAddr) {
+    let (records, text) = (server.zone().export(), zone_file(server));
+    let (ours, theirs) = (client().await, client().await);
     let mut names: Vec<String> = records.iter().map(|record| record.name.to_string()).collect();
     names.dedup();
     let mut rng = Seed(8).rng();
