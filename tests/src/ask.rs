@@ -13,6 +13,8 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(1);
 const A: u16 = 1;
 const SRV: u16 = 33;
+const NO_ERROR: u8 = 0;
+const NO_NAME: u8 = 3;
 
 /// A document of an agent's API.
 ///
@@ -70,7 +72,15 @@ pub fn server(cluster: &Cluster, n: usize) -> SocketAddr {
 /// # Errors
 /// No answer that can be read.
 pub fn addresses(server: SocketAddr, service: &str) -> std::io::Result<Vec<Ipv4Addr>> {
-    Ok(query(server, service, A)?.addresses.into_iter().map(|(_, address)| address).collect())
+    addresses_within(server, service, PATIENCE / 2)
+}
+
+/// The same with another time for the answer to come.
+///
+/// # Errors
+/// No answer that can be read.
+pub fn addresses_within(server: SocketAddr, service: &str, within: Duration) -> std::io::Result<Vec<Ipv4Addr>> {
+    Ok(query(server, service, A, within)?.addresses.into_iter().map(|(_, address)| address).collect())
 }
 
 /// Its instances at a server: SRV, with the addresses of the additional section.
@@ -78,7 +88,7 @@ pub fn addresses(server: SocketAddr, service: &str) -> std::io::Result<Vec<Ipv4A
 /// # Errors
 /// No answer that can be read.
 pub fn instances(server: SocketAddr, service: &str) -> std::io::Result<Vec<SocketAddr>> {
-    let found = query(server, service, SRV)?;
+    let found = query(server, service, SRV, PATIENCE / 2)?;
     let address: BTreeMap<String, Ipv4Addr> = found.addresses.into_iter().collect();
     let instance = |(target, port): (String, u16)| Some(SocketAddr::from((*address.get(&target)?, port)));
     Ok(found.services.into_iter().filter_map(instance).collect())
@@ -90,7 +100,7 @@ struct Found {
     services: Vec<(String, u16)>,
 }
 
-fn query(server: SocketAddr, service: &str, kind: u16) -> std::io::Result<Found> {
+fn query(server: SocketAddr, service: &str, kind: u16, within: Duration) -> std::io::Result<Found> {
     let mut query = vec![1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in [service, "shop", "dunlin", "internal"] {
         query.push(u8::try_from(label.len()).unwrap_or(0));
@@ -100,7 +110,7 @@ fn query(server: SocketAddr, service: &str, kind: u16) -> std::io::Result<Found>
     query.extend_from_slice(&kind.to_be_bytes());
     query.extend_from_slice(&[0, 1]);
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.set_read_timeout(Some(PATIENCE / 2))?;
+    socket.set_read_timeout(Some(within))?;
     // Connected, so that a refusal is an error at once.
     socket.connect(server)?;
     socket.send(&query)?;
@@ -110,6 +120,10 @@ fn query(server: SocketAddr, service: &str, kind: u16) -> std::io::Result<Found>
 }
 
 fn parse(reply: &[u8]) -> Option<Found> {
+    // Who is told of a failure knows no more than who is told nothing.
+    if !matches!(reply.get(3)? & 0x0f, NO_ERROR | NO_NAME) {
+        return None;
+    }
     let word = |at: usize| Some(u16::from_be_bytes([*reply.get(at)?, *reply.get(at + 1)?]));
     let records = word(6)? + word(8)? + word(10)?;
     let (_, mut at) = name(reply, 12)?;

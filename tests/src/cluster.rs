@@ -138,6 +138,15 @@ impl Cluster {
         Self::build(count, None, CAPACITY, options)
     }
 
+    /// The same on hosts that are network namespaces (needs root).
+    ///
+    /// # Panics
+    /// If it does not come up in time.
+    #[must_use]
+    pub fn on_network_with_options(count: u8, options: &[&str]) -> Self {
+        Self::build(count, Some(Network::new(count)), CAPACITY, options)
+    }
+
     /// Nodes on loopback addresses, one of each of these programs.
     ///
     /// # Panics

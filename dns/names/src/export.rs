@@ -40,7 +40,7 @@ impl Zone {
         let mut put = |front: &[&str]| names.insert(self.origin.prefixed(&base).prefixed(front));
         put(&[]);
         put(&["nearest"]);
-        for instance in &held.instances {
+        for instance in held.instances.iter() {
             let slot = slot_label(self, instance.slot);
             put(&[&slot]);
             for port in &instance.ports {
@@ -55,7 +55,7 @@ impl Zone {
                 put(&[value, key]);
             }
         }
-        for instance in &held.instances {
+        for instance in held.instances.iter() {
             for port in &instance.ports {
                 let service = alloc::format!("_{}", held.service());
                 let protocol = alloc::format!("_{}", port.protocol.as_str());

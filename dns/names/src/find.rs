@@ -72,7 +72,7 @@ impl Port<'_> {
 pub(crate) enum Order {
     /// All.
     All,
-    /// The nearest: this node's, else this zone's, else all.
+    /// The nearest: this node's, else this zone's, else those with the shortest round trips.
     Near,
     /// One, drawn anew each time.
     One,

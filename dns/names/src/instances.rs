@@ -134,14 +134,15 @@ impl Zone {
         list
     }
 
-    /// 0 for the node that answers, 1 for others of its zone, 2 for the rest.
+    /// 0 for the node that answers, 1 for others of its zone, 2 and more for the rest, by their round trips.
     fn distance(&self, node: NodeId) -> u16 {
         let Some(here) = self.here else { return 2 };
-        let zone = self.label(here, ZONE);
+        let zone_of = |node| self.label(node, ZONE);
+        let (own, zone) = (zone_of(here), zone_of(node));
         match node == here {
             true => 0,
-            false if zone.is_some() && self.label(node, ZONE) == zone => 1,
-            false => 2,
+            false if own.is_some() && zone == own => 1,
+            false => 2 + self.far.of(node, |other| zone.is_some() && zone_of(other) == zone),
         }
     }
 

@@ -15,6 +15,7 @@ mod export;
 mod find;
 mod instances;
 mod name;
+mod near;
 mod packed;
 mod quick;
 mod table;

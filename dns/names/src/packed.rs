@@ -2,7 +2,7 @@
 //!
 //! Each record begins with a pointer to the question's name, which every message has at the same offset.
 
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -16,14 +16,14 @@ pub(crate) const AAAA_LEN: usize = 28;
 const QUESTION: [u8; 2] = [0xc0, 12];
 
 /// The key of a service and its records, sorted by address, each once; in one piece, so that a search that has found the
-/// key has the answer at hand.
+/// key has the answer at hand: each further place in memory costs more than all that is done there.
+///
+/// First stands where the A and the AAAA records begin, then the key, then the records.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Packed {
-    bytes: Box<[u8]>,
-    /// Where the A records begin, and where the AAAA records do.
-    a: u32,
-    aaaa: u32,
-}
+pub(crate) struct Packed(Arc<[u8]>);
+
+/// Bytes of the two offsets.
+const OFFSETS: usize = 8;
 
 impl Packed {
     /// What is answered for these instances: those with a port that can be reached.
@@ -33,7 +33,7 @@ impl Packed {
         // Those of version 4 come first.
         addresses.sort_unstable();
         addresses.dedup();
-        let mut bytes = key.to_vec();
+        let mut bytes = [&[0; OFFSETS][..], key].concat();
         let a = bytes.len();
         let mut aaaa = a;
         for address in addresses {
@@ -45,20 +45,30 @@ impl Packed {
                 IpAddr::V6(v6) => put(&mut bytes, 28, ttl, &v6.octets()),
             }
         }
-        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        Self { bytes: bytes.into(), a: place(a), aaaa: place(aaaa) }
+        for (slot, place) in bytes.chunks_exact_mut(OFFSETS / 2).zip([a, aaaa]) {
+            slot.copy_from_slice(&u32::try_from(place).unwrap_or(u32::MAX).to_ne_bytes());
+        }
+        Self(bytes.into())
+    }
+
+    /// Where the A and the AAAA records begin.
+    fn offsets(&self) -> (usize, usize) {
+        let Some([a0, a1, a2, a3, b0, b1, b2, b3]) = self.0.first_chunk::<OFFSETS>() else { return (0, 0) };
+        let place = |bytes| u32::from_ne_bytes(bytes) as usize;
+        (place([*a0, *a1, *a2, *a3]), place([*b0, *b1, *b2, *b3]))
     }
 
     pub(crate) fn key(&self) -> &[u8] {
-        self.bytes.get(..self.a as usize).unwrap_or_default()
+        self.0.get(OFFSETS..self.offsets().0).unwrap_or_default()
     }
 
     pub(crate) fn a(&self) -> &[u8] {
-        self.bytes.get(self.a as usize..self.aaaa as usize).unwrap_or_default()
+        let (a, aaaa) = self.offsets();
+        self.0.get(a..aaaa).unwrap_or_default()
     }
 
     pub(crate) fn aaaa(&self) -> &[u8] {
-        self.bytes.get(self.aaaa as usize..).unwrap_or_default()
+        self.0.get(self.offsets().1..).unwrap_or_default()
     }
 
     /// The two labels of the key.

@@ -2,7 +2,7 @@
 //! AAAA of a service, in a plain message or one with an empty OPT record.
 //!
 //! It answers wholly right or not at all: whatever is unusual in a question, or does not fit, is left to the full path. That
-//! the two agree is a differential test over random packets (`dns/server/tests/quick.rs`).
+//! the two agree is a differential test over random packets (`dns/server/src/tests.rs`).
 
 use dunlin_gossip::rng::Rng;
 

@@ -8,21 +8,15 @@ use alloc::vec::Vec;
 
 use dunlin_gossip::hash::hash64;
 
-/// Children of each of the two levels above the leaves: 4,096 leaves, some 25 entries each with 100,000 names.
-const FAN: usize = 64;
+/// Children of each of the two levels above the leaves: 16,384 leaves, some 6 entries each with 100,000 names.
+const FAN: usize = 128;
 /// Bits of the hash that choose among them.
-const BITS: u32 = 6;
+const BITS: u32 = 7;
 
 /// What carries its own key, so that the key is held once and lies beside what is read next.
 pub(crate) trait Keyed {
     /// The key.
     fn key(&self) -> &[u8];
-}
-
-impl<T: Keyed> Keyed for Arc<T> {
-    fn key(&self) -> &[u8] {
-        (**self).key()
-    }
 }
 
 /// Entries with the hashes of their keys, in one piece: a search looks at one entry, not at all of the leaf.

@@ -274,6 +274,34 @@ fn instances_are_chosen_by_nearness_label_node_and_chance() {
 }
 
 #[test]
+fn beyond_the_own_zone_the_shorter_round_trip_is_nearer() {
+    let mut zone = Zone::new("dunlin.internal", "c1", 1).seen_from(NodeId([1; 16]));
+    for (n, place) in [(1, "a"), (2, "b"), (3, "c"), (4, "c"), (5, "d")] {
+        zone.apply(&NameChange::Node {
+            node: NodeId([n; 16]),
+            name: NodeName::new(&alloc::format!("n{n}")).unwrap(),
+            address: Some(IpAddr::from([10, 0, 0, n])),
+            labels: BTreeMap::from([("zone".to_string(), place.to_string())]),
+        });
+    }
+    let all = (2..=5).map(|n| instance(n, Some(8_000 + u16::from(n)))).collect();
+    zone.apply(&NameChange::Service { service: key("web"), instances: all });
+    let ranks = |zone: &Zone| {
+        let found = ask(zone, "nearest.web.shop.dunlin.internal", Wanted::Srv);
+        let Answer::Found { answers, .. } = found else { panic!("{found:?}") };
+        let rank = |r: &Record| if let Data::Srv { priority, port, .. } = r.data { (port, priority) } else { (0, 0) };
+        answers.iter().map(rank).collect::<BTreeMap<u16, u16>>()
+    };
+    assert_eq!(ranks(&zone), BTreeMap::from([(8002, 2), (8003, 2), (8004, 2), (8005, 2)]), "nothing is measured");
+    let ms = core::time::Duration::from_millis;
+    let measured = BTreeMap::from([(NodeId([2; 16]), ms(30)), (NodeId([3; 16]), ms(3))]);
+    assert!(zone.measure(&measured) && !zone.measure(&measured));
+    // The fourth is as far as the third, of the same zone; of the fifth nobody knows.
+    assert_eq!(ranks(&zone), BTreeMap::from([(8002, 7), (8003, 4), (8004, 4), (8005, 16)]));
+    check(&zone, "nearest.web.shop", Wanted::A, &["10.0.0.3", "10.0.0.4"]);
+}
+
+#[test]
 fn an_address_of_its_own_leads_back_to_its_instance_and_to_nothing_once_it_is_gone() {
     let mut zone = zone();
     let own = |last: u8| Instance { address: IpAddr::from([172, 17, 0, last]), ..instance(2, Some(80)) };

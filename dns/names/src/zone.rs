@@ -8,6 +8,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use core::time::Duration;
 
 use dunlin_gossip::hash::hash64;
 use dunlin_gossip::id::NodeId;
@@ -15,6 +16,7 @@ use dunlin_gossip::model::{ServiceKey, Slot};
 
 use crate::change::{Instance, NameChange, restate};
 use crate::name::Fqdn;
+use crate::near::Classes;
 use crate::packed::Packed;
 use crate::table::{Keyed, Table};
 
@@ -29,10 +31,10 @@ pub(crate) struct Host {
     pub(crate) labels: BTreeMap<String, String>,
 }
 
-/// A service as names see it.
+/// A service as names see it; copies share all of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
-    pub(crate) instances: Vec<Instance>,
+    pub(crate) instances: Arc<[Instance]>,
     /// Its names and addresses as they are sent.
     pub(crate) packed: Packed,
 }
@@ -81,13 +83,15 @@ pub struct Zone {
     pub(crate) ttl: u32,
     pub(crate) serial: u32,
     /// By service and stack as they stand in a packet, case-folded.
-    pub(crate) services: Table<Arc<Service>>,
+    pub(crate) services: Table<Service>,
     /// How many services each stack has.
     pub(crate) stacks: Arc<BTreeMap<String, usize>>,
     pub(crate) nodes: Arc<BTreeMap<NodeId, Arc<Host>>>,
     pub(crate) node_names: Arc<BTreeMap<String, NodeId>>,
     /// Instances by an address of their own (not their node's).
     pub(crate) reverse: Table<Owners>,
+    /// How far nodes are from here.
+    pub(crate) far: Arc<Classes>,
 }
 
 impl Zone {
@@ -108,6 +112,7 @@ impl Zone {
             nodes: Arc::default(),
             node_names: Arc::default(),
             reverse: Table::default(),
+            far: Arc::default(),
         }
     }
 
@@ -133,7 +138,7 @@ impl Zone {
     /// What a service's names may be answered with; none if there is no such service.
     #[must_use]
     pub fn instances(&self, service: &ServiceKey) -> Option<&[Instance]> {
-        self.services.get(&service_key(service)).map(|held| held.instances.as_slice())
+        self.services.get(&service_key(service)).map(|held| &*held.instances)
     }
 
     /// The addresses of nodes other than the one that answers.
@@ -143,6 +148,18 @@ impl Zone {
         others.filter_map(|(_, host)| host.address).collect()
     }
 
+    /// Takes the round trips from here to other nodes, by which `nearest` orders nodes of other zones. True if that changes an
+    /// answer; a node that is not among them is not measured any more.
+    pub fn measure(&mut self, round_trips: &BTreeMap<NodeId, Duration>) -> bool {
+        let after = self.far.after(round_trips);
+        let differs = *self.far != after;
+        if differs {
+            self.far = Arc::new(after);
+            self.serial = self.serial.wrapping_add(1).max(1);
+        }
+        differs
+    }
+
     /// Applies one change. The serial grows with each, as secondaries and caches expect (RFC 1982).
     pub fn apply(&mut self, change: &NameChange) {
         self.serial = self.serial.wrapping_add(1).max(1);
@@ -150,7 +167,7 @@ impl Zone {
             NameChange::Service { service, instances } => self.set_service(service, instances.clone()),
             NameChange::Places { service, places, instances } => {
                 if let Some(held) = self.services.get(&service_key(service)) {
-                    let mut list = held.instances.clone();
+                    let mut list = held.instances.to_vec();
                     restate(&mut list, places, instances);
                     self.set_service(service, list);
                 }
@@ -193,7 +210,7 @@ impl Zone {
             }
         }
         let packed = Packed::of(&key, &instances, self.ttl);
-        self.services.insert(Arc::new(Service { instances, packed }));
+        self.services.insert(Service { instances: instances.into(), packed });
     }
 
     /// An address of a node names the node, not what runs there.
@@ -255,7 +272,7 @@ impl Zone {
     }
 
     pub(crate) fn service(&self, service: &str, stack: &str) -> Option<&Service> {
-        self.services.get(&key_of(service, stack)).map(|held| &**held)
+        self.services.get(&key_of(service, stack))
     }
 
     /// The names that an address leads back to: a node's, else those of the instances that have it for themselves.

@@ -63,7 +63,8 @@ struct Group {
 #[derive(Default)]
 struct State {
     cache: Cache,
-    flights: HashMap<Key, Vec<(Asker, Way)>>,
+    /// Who waits for what, and since when.
+    flights: HashMap<Key, Vec<(Asker, Way, Instant)>>,
 }
 
 /// The forwarder.
@@ -146,18 +147,18 @@ impl Forwarder {
         };
         let now = Instant::now();
         if self.is_own_probe(&key.name) {
-            return self.tell(&asker, &way, Sections::error(ResponseCode::Refused));
+            return self.tell(&asker, &way, Sections::error(ResponseCode::Refused), now);
         }
         let mut state = self.state();
         if let Some(kept) = state.cache.fresh(&key, now) {
             drop(state);
             add(&self.hits);
             let sections = told(&kept, &asker, now, None);
-            return self.tell(&asker, &way, sections);
+            return self.tell(&asker, &way, sections, now);
         }
         let is_new = match state.flights.get_mut(&key) {
             Some(waiting) if waiting.len() < MOST_WAITING => {
-                waiting.push((asker, way));
+                waiting.push((asker, way, now));
                 return;
             }
             Some(_) => false,
@@ -166,18 +167,19 @@ impl Forwarder {
         if !is_new {
             drop(state);
             add(&self.failed);
-            return self.tell(&asker, &way, Sections::error(ResponseCode::ServFail));
+            return self.tell(&asker, &way, Sections::error(ResponseCode::ServFail), now);
         }
-        state.flights.insert(key.clone(), vec![(asker, way)]);
+        state.flights.insert(key.clone(), vec![(asker, way, now)]);
         drop(state);
         add(&self.misses);
         let flight = Flight { forwarder: Arc::clone(self), key };
         self.runtime.spawn(flight.run());
     }
 
-    fn tell(&self, asker: &Asker, way: &Way, sections: Sections) {
+    fn tell(&self, asker: &Asker, way: &Way, sections: Sections, since: Instant) {
         if let Some(bytes) = asker.finish(sections, &self.tally) {
             way.send(bytes);
+            self.tally.forwarded_times.add(since.elapsed(), 1);
         }
     }
 
@@ -243,7 +245,7 @@ impl Flight {
         }
         let waiting = state.flights.remove(&self.key).unwrap_or_default();
         drop(state);
-        for (asker, way) in &waiting {
+        for (asker, way, since) in &waiting {
             let sections = match (&stale, &kept) {
                 (Some(stale), _) => {
                     add(&forwarder.stale);
@@ -255,7 +257,7 @@ impl Flight {
                     Sections::error(ResponseCode::ServFail)
                 }
             };
-            forwarder.tell(asker, way, sections);
+            forwarder.tell(asker, way, sections, *since);
         }
     }
 }

@@ -16,12 +16,14 @@ mod reply;
 mod resolver;
 mod tally;
 mod tcp;
+mod times;
 mod udp;
 
 pub use gate::Network;
 pub use listen::{DnsConfig, DnsError, DnsServer};
 pub use resolver::Upstream;
 pub use tally::{DnsAnswers, Forwarded};
+pub use times::AnswerTimes;
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,9 @@
 //! Sockets: UDP and TCP on each address, opened before anything is promised.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct DnsConfig {
     pub cluster: String,
     /// The node that answers; what is near is seen from it.
     pub here: Option<NodeId>,
+    /// The zone's names are answered from the start. If not, they are SERVFAIL until [`DnsServer::knows_zone`].
+    pub knows_zone: bool,
     /// TTL of all records in seconds.
     pub ttl: u32,
     /// Who may ask; everybody else is REFUSED.
@@ -64,6 +67,7 @@ impl DnsConfig {
             domain: domain.to_owned(),
             cluster: cluster.to_owned(),
             here: None,
+            knows_zone: true,
             ttl: 1,
             allow: Network::private(),
             rate: None,
@@ -137,6 +141,12 @@ impl DnsServer {
         Ok(server)
     }
 
+    /// From now on the zone's names are answered by what [`DnsServer::apply`] told. A server that does not know yet what there is
+    /// must not say that something does not exist: who is told SERVFAIL asks the next server, who is told "no" does not.
+    pub fn knows_zone(&self) {
+        self.shared.knows_zone.store(true, Ordering::Release);
+    }
+
     /// Answers at one more address from now on.
     ///
     /// # Errors
@@ -192,7 +202,8 @@ impl DnsServer {
     pub fn answers(&self) -> DnsAnswers {
         let mut sum = DnsAnswers::default();
         self.tallies.iter().for_each(|tally| tally.add_to(&mut sum));
-        sum.ignored += self.shared.panics.load(Ordering::Relaxed);
+        sum.panics = self.shared.panics.load(Ordering::Relaxed);
+        sum.ignored += sum.panics;
         sum.forwarded = self.shared.forwarder.get().map(|forwarder| forwarder.sum()).unwrap_or_default();
         sum
     }
@@ -211,6 +222,14 @@ impl DnsServer {
         let mut next = Zone::clone(&self.shared.zone.load());
         changes.iter().for_each(|change| next.apply(change));
         self.shared.zone.store(Arc::new(next));
+    }
+
+    /// Publishes a snapshot with these round trips from here to other nodes, if that changes an answer.
+    pub fn measure(&self, round_trips: &BTreeMap<NodeId, Duration>) {
+        let mut next = Zone::clone(&self.shared.zone.load());
+        if next.measure(round_trips) {
+            self.shared.zone.store(Arc::new(next));
+        }
     }
 
     /// Stops listening; answers under way by TCP are cut off.
@@ -246,6 +265,7 @@ fn share(config: &DnsConfig) -> (Arc<Shared>, Arc<Tally>) {
     }
     let shared = Shared {
         zone: ArcSwap::from_pointee(zone),
+        knows_zone: AtomicBool::new(config.knows_zone),
         allow: config.allow.clone(),
         cookies: Cookies::new(&mut config.seed.split("dns-cookies").rng()),
         forwarder: forwarding,

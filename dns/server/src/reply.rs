@@ -3,7 +3,7 @@
 //! RFC 8906 section 8 is its list of cases; `tests/rfc8906.rs` goes through it.
 
 use std::net::IpAddr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -27,6 +27,8 @@ const MOST_ADDITIONAL: u8 = 8;
 /// What all threads and connections share.
 pub(crate) struct Shared {
     pub(crate) zone: ArcSwap<Zone>,
+    /// What the zone says is so; until then it is only the beginning.
+    pub(crate) knows_zone: AtomicBool,
     pub(crate) allow: Vec<Network>,
     pub(crate) cookies: Cookies,
     pub(crate) forwarder: OnceLock<Arc<Forwarder>>,
@@ -183,7 +185,11 @@ fn sections(shared: &Shared, asker: &Asker, is_allowed: bool, rng: &mut Rng, tal
         return Some(Sections::error(ResponseCode::Refused));
     }
     let fqdn = Fqdn::from_labels(query.name().iter());
-    let answer = shared.zone.load().answer(&fqdn, records::wanted(query.query_type()), rng);
+    let zone = shared.zone.load();
+    if !shared.knows_zone.load(Ordering::Acquire) && fqdn.within(zone.origin()).is_some() {
+        return Some(Sections::error(ResponseCode::ServFail));
+    }
+    let answer = zone.answer(&fqdn, records::wanted(query.query_type()), rng);
     Some(match answer {
         Answer::Found { answers, additional } => {
             let mut answers: Vec<Record> = answers.iter().filter_map(records::record).collect();

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::times::{AnswerTimes, Times};
+
 /// Types of questions that are counted by name.
 pub(crate) const TYPES: [(&str, u16); 11] = [
     ("A", 1),
@@ -41,10 +43,18 @@ pub struct DnsAnswers {
     pub limited: u64,
     /// Messages that no answer is due to, or could not be sent: too short, answers, broken.
     pub ignored: u64,
+    /// Questions that made the full path panic, among the ignored: faults of ours, and survived.
+    pub panics: u64,
     /// TCP connections that were turned away because there were too many.
     pub turned_away: u64,
     /// What became of questions for other zones.
     pub forwarded: Forwarded,
+    /// From reading a datagram to handing over the answers of all that were read with it.
+    pub udp_times: AnswerTimes,
+    /// From reading a question of a connection to putting its answer into the connection's queue.
+    pub tcp_times: AnswerTimes,
+    /// From taking a question for another zone to sending its answer, from the cache or from elsewhere.
+    pub forwarded_times: AnswerTimes,
 }
 
 /// What became of questions for other zones.
@@ -89,6 +99,9 @@ pub(crate) struct Tally {
     pub(crate) limited: AtomicU64,
     pub(crate) ignored: AtomicU64,
     pub(crate) turned_away: AtomicU64,
+    pub(crate) udp_times: Times,
+    pub(crate) tcp_times: Times,
+    pub(crate) forwarded_times: Times,
 }
 
 impl Tally {
@@ -117,6 +130,9 @@ impl Tally {
         sum.limited += read(&self.limited);
         sum.ignored += read(&self.ignored);
         sum.turned_away += read(&self.turned_away);
+        self.udp_times.add_to(&mut sum.udp_times);
+        self.tcp_times.add_to(&mut sum.tcp_times);
+        self.forwarded_times.add_to(&mut sum.forwarded_times);
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dunlin_gossip::rng::{Rng, Seed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -113,8 +113,13 @@ async fn questions(mut read: OwnedReadHalf, address: IpAddr, tcp: &Tcp, mut rng:
         question.resize(length.into(), 0);
         let Ok(Ok(_)) = timeout(tcp.idle, read.read_exact(&mut question)).await else { return };
         let client = Client { address, is_tcp: true };
+        let since = Instant::now();
         let sent = match reply(&tcp.shared, &question, client, &mut rng, &tcp.tally) {
-            Reply::Send(bytes) => matches!(timeout(PATIENCE, answers.send(bytes)).await, Ok(Ok(()))),
+            Reply::Send(bytes) => {
+                let sent = matches!(timeout(PATIENCE, answers.send(bytes)).await, Ok(Ok(())));
+                tcp.tally.tcp_times.add(since.elapsed(), u64::from(sent));
+                sent
+            }
             Reply::Ask(asker) => {
                 if let Some(forwarder) = tcp.shared.forwarder.get() {
                     forwarder.ask(*asker, Way::Tcp(answers.clone()));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use arc_swap::ArcSwap;
 use dunlin_gossip::id::NodeId;
@@ -102,6 +102,7 @@ fn plain(bytes: &[u8]) -> (Vec<u8>, [Vec<String>; 4], Option<String>) {
 fn shared(zone: Zone, rng: &mut Rng) -> Shared {
     Shared {
         zone: ArcSwap::from_pointee(zone),
+        knows_zone: AtomicBool::new(true),
         allow: Network::private(),
         cookies: Cookies::new(rng),
         forwarder: std::sync::OnceLock::new(),

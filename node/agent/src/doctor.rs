@@ -327,9 +327,9 @@ fn query(zone: &str, kind: u8) -> Vec<u8> {
 /// Whether this host itself asks our server. It need not.
 pub(crate) fn resolver(listens: &[SocketAddr], text: &str) -> CheckRow {
     let servers = resolvers::servers(text);
-    let ours = |ip: &IpAddr| listens.iter().any(|at| at.port() == 53 && (at.ip() == *ip || at.ip().is_unspecified()));
+    let ours = |ip: &IpAddr| resolvers::covers(listens, SocketAddr::new(*ip, resolvers::PORT));
     let named = servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let on_53 = listens.iter().any(|at| at.port() == 53);
+    let on_53 = listens.iter().any(|at| at.port() == resolvers::PORT);
     match (on_53, servers.iter().any(ours)) {
         (_, true) => check("resolv.conf", Verdict::Ok, format!("this host asks {named}"), ""),
         (true, false) => {

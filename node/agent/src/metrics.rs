@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use dunlin_dns::DnsAnswers;
+use dunlin_dns::{AnswerTimes, DnsAnswers};
 use dunlin_gossip::face::MemberState;
 
 use crate::sight::{PeerSight, Sight};
@@ -15,8 +15,10 @@ use crate::watch::Flow;
 enum Kind {
     Counter,
     Gauge,
+    /// Counts up to some bounds, their sum and their number.
+    Histogram,
 }
-use Kind::{Counter, Gauge};
+use Kind::{Counter, Gauge, Histogram};
 
 /// What is served: name, kind, meaning.
 const FAMILIES: &[(&str, Kind, &str)] = &[
@@ -82,6 +84,7 @@ const FAMILIES: &[(&str, Kind, &str)] = &[
     ("dunlin_turn_seconds_total", Counter, "Time that turns took."),
     ("dunlin_turn_seconds_max", Gauge, "The longest turn since the start."),
     ("dunlin_dns_answers_total", Counter, "DNS answers by type and code."),
+    ("dunlin_dns_answer_seconds", Histogram, "Time from a DNS question to its answer, within this node."),
     ("dunlin_dns_quick_answers_total", Counter, "DNS answers from packet to packet, among them."),
     ("dunlin_dns_disallowed_total", Counter, "DNS questions from networks that may not ask."),
     ("dunlin_dns_limited_total", Counter, "DNS datagrams of clients over their rate: dropped, or sent to TCP."),
@@ -102,6 +105,7 @@ pub(crate) fn text(sight: &Sight) -> String {
         let kind = match kind {
             Counter => "counter",
             Gauge => "gauge",
+            Histogram => "histogram",
         };
         // Writing to a string does not fail.
         let _infallible = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -160,6 +164,10 @@ fn names(family: &str, dns: &DnsAnswers) -> Option<Vec<Sample>> {
                 (labels(&[("type", kind), ("code", code)]), count.to_string())
             };
             dns.by.iter().map(sample).collect()
+        }
+        "dns_answer_seconds" => {
+            let ways = [("udp", &dns.udp_times), ("tcp", &dns.tcp_times), ("forwarded", &dns.forwarded_times)];
+            ways.into_iter().flat_map(|(way, times)| histogram(way, times)).collect()
         }
         "dns_quick_answers_total" => one(dns.quick),
         "dns_disallowed_total" => one(dns.disallowed),
@@ -264,6 +272,18 @@ fn by(label: &str, word: &str, value: impl ToString) -> Sample {
     (labels(&[(label, word)]), value.to_string())
 }
 
+/// The lines of a histogram: the ends of their names stand before the labels.
+fn histogram(way: &str, times: &AnswerTimes) -> Vec<Sample> {
+    let bucket =
+        |bound: &str, count: u64| (format!("_bucket{}", labels(&[("way", way), ("le", bound)])), count.to_string());
+    let mut lines: Vec<Sample> = times.within().map(|(us, count)| bucket(&micros(us), count)).collect();
+    lines.push(bucket("+Inf", times.count()));
+    let way = labels(&[("way", way)]);
+    let sum = format!("{}.{:09}", times.nanos / 1_000_000_000, times.nanos % 1_000_000_000);
+    lines.extend([(format!("_sum{way}"), sum), (format!("_count{way}"), times.count().to_string())]);
+    lines
+}
+
 fn both_ways(kind: &str, [sent, received]: [u64; 2]) -> [Sample; 2] {
     [("sent", sent), ("received", received)]
         .map(|(way, n)| (labels(&[("kind", kind), ("direction", way)]), n.to_string()))
@@ -309,6 +329,10 @@ mod tests {
     fn values_and_labels_are_as_the_format_wants_them() {
         assert_eq!([millis(-1_250), millis(7), micros(1_000_002)], ["-1.250", "0.007", "1.000002"]);
         assert_eq!(labels(&[("node", "a\"b\\c\n")]), r#"{node="a\"b\\c\n"}"#);
+        let lines = histogram("udp", &AnswerTimes::default());
+        assert_eq!(lines[0], ("_bucket{way=\"udp\",le=\"0.000010\"}".into(), "0".into()));
+        assert_eq!(lines.len(), 15 + 3);
+        assert_eq!(lines[16], ("_sum{way=\"udp\"}".into(), "0.000000000".into()));
         assert_eq!(by("queue", "disk", 3), ("{queue=\"disk\"}".into(), "3".into()));
     }
 }

@@ -1,5 +1,6 @@
 //! From the core's statements about names to this node's DNS server.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use dunlin_core::query::{self, NamedRow};
 use dunlin_dns::{DnsAnswers, DnsConfig, DnsError, DnsServer, Network, Upstream};
 use dunlin_gossip::id::{ClusterId, NodeId};
 use dunlin_gossip::rng::Seed;
+use dunlin_gossip::time::Instant;
 use dunlin_names::{NameChange, Standing, Zone};
 use serde::Serialize;
 
@@ -19,6 +21,8 @@ use crate::settings::Settings;
 const TTL: u32 = 1;
 /// What this host asks for names.
 pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// How often the round trips to other nodes are looked at: they say what is near.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
 /// For answers under way at the end.
 const GOODBYE: Duration = Duration::from_millis(200);
 
@@ -31,6 +35,10 @@ pub(crate) struct Names {
     pending: Vec<NameChange>,
     containers: WorkloadDns,
     resolvers: Arc<Resolvers>,
+    /// The zone's names are answered.
+    knows_zone: bool,
+    /// When the round trips are looked at next.
+    measure_at: Instant,
 }
 
 /// What stands at a name, and why.
@@ -59,12 +67,13 @@ impl Names {
         let mut listen = settings.dns.clone();
         if let WorkloadDns::At(ip) = settings.workload_dns {
             let at = SocketAddr::new(ip, resolvers::PORT);
-            if !covers(&listen, at) {
+            if !resolvers::covers(&listen, at) {
                 listen.push(at);
             }
         }
         let mut config = DnsConfig::new(listen, &settings.domain, &cluster.to_string(), seed);
         config.here = Some(me);
+        config.knows_zone = false;
         config.ttl = TTL;
         config.allow.extend(settings.dns_allow.iter().copied());
         config.allow.extend(own_networks());
@@ -72,7 +81,16 @@ impl Names {
         config.forward.clone_from(&settings.dns_forward);
         let (domain, forwards) = (config.domain.clone(), !config.forward.is_empty());
         let (server, containers) = (DnsServer::start(config)?, settings.workload_dns);
-        let mut names = Self { server, domain, forwards, pending: Vec::new(), containers, resolvers };
+        let mut names = Self {
+            server,
+            domain,
+            forwards,
+            pending: Vec::new(),
+            containers,
+            resolvers,
+            knows_zone: false,
+            measure_at: Instant::ZERO,
+        };
         if let WorkloadDns::At(ip) = containers {
             names.told(ip);
         }
@@ -86,7 +104,7 @@ impl Names {
         // Once: an address that another program has now will hardly be free later.
         self.containers = WorkloadDns::At(ip);
         let at = SocketAddr::new(ip, resolvers::PORT);
-        if !covers(self.server.addresses(), at)
+        if !resolvers::covers(self.server.addresses(), at)
             && let Err(error) = self.server.listen(at)
         {
             tracing::info!(%error, "containers do not ask this node for names; --workload-dns says where they could, or off");
@@ -115,11 +133,23 @@ impl Names {
         self.pending.push(change);
     }
 
-    /// Publishes the turn's changes as one snapshot.
-    pub(crate) fn publish(&mut self) {
+    /// Publishes the turn's changes as one snapshot. The zone's names are answered once the node has come up.
+    pub(crate) fn publish(&mut self, has_come_up: bool) {
         if !self.pending.is_empty() {
             self.server.apply(&self.pending);
             self.pending.clear();
+        }
+        if has_come_up && !self.knows_zone {
+            self.knows_zone = true;
+            self.server.knows_zone();
+        }
+    }
+
+    /// Looks at the round trips to other nodes, if it is time to.
+    pub(crate) fn measure(&mut self, now: Instant, round_trips: impl FnOnce() -> BTreeMap<NodeId, Duration>) {
+        if now >= self.measure_at {
+            self.measure_at = now + MEASURE_EVERY;
+            self.server.measure(&round_trips());
         }
     }
 
@@ -167,13 +197,6 @@ impl Names {
 /// The host's `resolv.conf`; empty if there is none.
 fn host_conf() -> String {
     std::fs::read_to_string(RESOLV_CONF).unwrap_or_default()
-}
-
-/// Whether who asks there is answered by a server that listens at these.
-fn covers(listens: &[SocketAddr], at: SocketAddr) -> bool {
-    listens
-        .iter()
-        .any(|own| *own == at || own.port() == at.port() && own.ip().is_unspecified() && own.is_ipv4() == at.is_ipv4())
 }
 
 /// The networks that this host is part of; what cannot be read is none.

@@ -85,8 +85,7 @@ impl Resolvers {
 
     /// Reads the host's `resolv.conf`: whether it asks a server that listens there.
     pub(crate) fn read_host(&self, listens: &[SocketAddr], text: &str) {
-        let ours =
-            |ip: &IpAddr| listens.iter().any(|at| at.port() == PORT && (at.ip() == *ip || at.ip().is_unspecified()));
+        let ours = |ip: &IpAddr| covers(listens, SocketAddr::new(*ip, PORT));
         self.found().host = servers(text).first().filter(|first| ours(first)).map(|_| search(text));
     }
 
@@ -112,6 +111,13 @@ impl Resolvers {
             spec.environment.entry(OPTIONS_VARIABLE.to_owned()).or_insert_with(|| OPTIONS.join(" "));
         }
     }
+}
+
+/// Whether who asks there is answered by a server that listens at these. One that listens at all addresses of a family has each
+/// of them; `::` has those of version 4 too.
+pub(crate) fn covers(listens: &[SocketAddr], at: SocketAddr) -> bool {
+    let takes = |own: &SocketAddr| own.ip().is_unspecified() && (own.is_ipv6() || at.is_ipv4());
+    listens.iter().any(|own| own.port() == at.port() && (own.ip() == at.ip() || takes(own)))
 }
 
 /// The name servers of a `resolv.conf`.
@@ -181,6 +187,15 @@ mod tests {
         assert_eq!(told.servers, ["172.17.0.1", "192.0.2.7"]);
         assert_eq!(told.search, ["shop.dunlin.internal"]);
         assert_eq!(told.options, ["ndots:1", "timeout:1"]);
+    }
+
+    #[test]
+    fn a_server_of_all_addresses_is_there_for_each_of_them() {
+        let listens = |own: &str, at: &str| covers(&[own.parse().unwrap()], at.parse().unwrap());
+        assert!(listens("127.0.0.53:53", "127.0.0.53:53") && listens("0.0.0.0:53", "192.0.2.1:53"));
+        assert!(listens("[::]:53", "192.0.2.1:53") && listens("[::]:53", "[::1]:53"));
+        assert!(!listens("0.0.0.0:53", "[::1]:53") && !listens("0.0.0.0:53", "192.0.2.1:54"));
+        assert!(!listens("127.0.0.1:53", "127.0.0.53:53"));
     }
 
     #[test]

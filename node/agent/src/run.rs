@@ -153,7 +153,7 @@ impl Agent {
             end: None,
         };
         agent.drain();
-        agent.names.publish();
+        agent.names.publish(agent.node.has_come_up());
         agent
     }
 
@@ -194,7 +194,8 @@ impl Agent {
             if self.is_poisoned() {
                 continue;
             }
-            self.names.publish();
+            self.names.publish(self.node.has_come_up());
+            self.names.measure(began, || self.net.ways().rtt);
             self.pulse.ends();
             let took = clock::now().since(began);
             self.watch.turned(took);

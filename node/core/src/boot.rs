@@ -76,6 +76,15 @@ impl Start {
     }
 }
 
+impl Node {
+    /// True once this boot knows what there is: it has synced with a peer, or there was none for long enough, and has found what
+    /// it runs itself.
+    #[must_use]
+    pub fn has_come_up(&self) -> bool {
+        self.start.adopted && self.gossip.is_synced()
+    }
+}
+
 /// What many nodes boot from alike, put together once: see [`gossip::Base`](dunlin_gossip::face::Base).
 #[derive(Clone, Debug)]
 pub struct Base {

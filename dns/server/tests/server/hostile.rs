@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dunlin_dns::{DnsServer, Network};
 use dunlin_gossip::rng::Seed;
+use dunlin_test_host::wait::until_true;
 
 use crate::wire::*;
 
@@ -102,4 +103,37 @@ async fn a_wildcard_socket_answers_from_the_address_that_was_asked() {
         let answered = tokio::time::timeout(Duration::from_secs(10), socket.recv(&mut buffer)).await;
         assert!(answered.is_ok_and(|read| read.is_ok()), "{listen} asked at {ask}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_know_its_zone_yet_sends_clients_to_the_next_one() {
+    let mut config = config();
+    config.knows_zone = false;
+    let (server, at) = started(config).await;
+    for query in [Query::of(WEB, A), Query::of(WEB, SRV), Query::of("no.shop.dunlin.internal", A)] {
+        assert_eq!(udp(at, &query).await.shape(), (2, [0, 0, 0]), "{}", query.name);
+    }
+    assert_eq!(udp(at, &Query::of("example.org", A)).await.code(), 5);
+    server.knows_zone();
+    assert_eq!(udp(at, &Query::of(WEB, A)).await.shape(), (0, [2, 0, 0]));
+    assert_eq!(udp(at, &Query::of("no.shop.dunlin.internal", A)).await.code(), 3);
+}
+
+#[tokio::test]
+async fn answers_are_timed_by_the_way_that_they_took() {
+    let (server, at) = server().await;
+    let socket = client().await;
+    for _ in 0..3 {
+        exchange(&socket, at, &Query::of(WEB, A).bytes()).await;
+    }
+    let mut stream = tokio::net::TcpStream::connect(at).await.unwrap();
+    send_tcp(&mut stream, &Query::of(WEB, SRV).bytes()).await;
+    assert!(read_tcp(&mut stream).await.is_some());
+    // An answer may arrive before it is counted.
+    let all = || {
+        let answers = server.answers();
+        [&answers.udp_times, &answers.tcp_times, &answers.forwarded_times].map(|times| times.count())
+    };
+    until_true("all to be counted", Duration::from_secs(10), async || all() == [3, 1, 0]).await;
+    assert!(server.answers().udp_times.nanos > 0);
 }
