@@ -41,6 +41,7 @@ pub(crate) fn check(
         shape(&key, &service.spec, &mut faults);
         job(&key, service, &mut faults, &mut warnings);
         placeable(&key, &service.spec, nodes, &mut warnings);
+        nameless(&key, service, &mut warnings);
     }
     if faults.is_empty() { Ok(warnings) } else { Err(faults.join("\n")) }
 }
@@ -133,6 +134,18 @@ fn shape(key: &ServiceKey, spec: &ServiceSpec, faults: &mut Vec<String>) {
             faults.push(format!("{key}: two ports are named {:?}; give them different names", port.name));
         }
     }
+}
+
+/// A name that leads nowhere, since no port is reached from other nodes.
+fn nameless(key: &ServiceKey, service: &Service, warnings: &mut Vec<String>) {
+    let spec = &service.spec;
+    let all_local = (0..spec.ports.len()).all(|port| spec.demand().is_local(port));
+    if !all_local || service.mode.job().is_some() {
+        return;
+    }
+    let why = if spec.ports.is_empty() { "it publishes no port" } else { "only its own host reaches its ports" };
+    warnings
+        .push(format!("{key}: {why}, so its name has no addresses; publish one under 'ports' if others ask for it"));
 }
 
 /// What nodes could run it if they were empty.

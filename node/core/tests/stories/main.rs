@@ -7,6 +7,7 @@ mod crons;
 mod flock;
 mod jobs;
 mod learning;
+mod naming;
 mod removal;
 mod rollouts;
 mod tokens;
