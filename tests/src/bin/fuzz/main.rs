@@ -1,12 +1,13 @@
-//! Fuzzing on the stable toolchain: what comes from wires, what lies on disks, and sequences of operations.
+//! Fuzzing on the stable toolchain: what comes from wires, what DNS is asked, what lies on disks, and sequences of operations.
 //!
-//! `cargo run --release -p dunlin-tests --bin fuzz -- wire|disk|ops [--seconds S | --cases N] [--from CASE]`
+//! `cargo run --release -p dunlin-tests --bin fuzz -- wire|dns|disk|ops [--seconds S | --cases N] [--from CASE]`
 //!
 //! A case is a number: what it does follows from that alone. A case that fails is told with the command that runs it again,
 //! and the process exits with 1. There is no guidance by coverage; instead, inputs begin as what real nodes say and write
 //! (docs/decisions/0020-fuzzing-on-stable.md says why).
 
 mod disk;
+mod dns;
 mod mutate;
 mod ops;
 mod wire;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use dunlin_gossip::rng::Seed;
 
-const USAGE: &str = "usage: fuzz wire|disk|ops [--seconds S | --cases N] [--from CASE]\n\
+const USAGE: &str = "usage: fuzz wire|dns|disk|ops [--seconds S | --cases N] [--from CASE]\n\
                      example: fuzz wire --seconds 600";
 /// Without a limit of its own, so long.
 const SECONDS: u64 = 10;
@@ -37,6 +38,7 @@ fn wanted(mut arguments: impl Iterator<Item = String>) -> Option<Wanted> {
     let name = arguments.next()?;
     let target: Target = match name.as_str() {
         "wire" => wire::case,
+        "dns" => dns::case,
         "disk" => disk::case,
         "ops" => ops::case,
         _ => return None,
