@@ -14,7 +14,7 @@ const SETTLE: Duration = Duration::from_secs(20);
 /// The time measured.
 const SPAN: Duration = Duration::from_secs(60);
 /// Clock ticks a second of `/proc/PID/stat`: the kernel's interface to programs has 100 on every architecture.
-const TICKS: f64 = 100.0;
+pub(crate) const TICKS: f64 = 100.0;
 
 /// Counters of one agent.
 struct Count {
@@ -23,14 +23,14 @@ struct Count {
     sent: f64,
 }
 
-fn status_line(pid: u32, key: &str) -> f64 {
+pub(crate) fn status_line(pid: u32, key: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(f64::NAN)
 }
 
 /// User and system time of all threads.
-fn ticks(pid: u32) -> f64 {
+pub(crate) fn ticks(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
     fields.filter_map(|word| word.parse::<f64>().ok()).sum()

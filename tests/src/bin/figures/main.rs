@@ -4,7 +4,9 @@
 //! document. Timings depend on the machine and what else it does; nothing here is asserted, a missed goal is shown.
 
 mod disturb;
+mod dns;
 mod failover;
+mod fresh;
 mod idle;
 mod report;
 
@@ -18,8 +20,8 @@ const RUNS: usize = 20;
 /// Runs of what varies little.
 const FEW: usize = 5;
 /// Names of the figures, for `--only`.
-const NAMES: [&str; 5] = ["deploy", "agent", "idle", "kill", "cut"];
-const USAGE: &str = "usage: figures [RUNS] [--only deploy|agent|idle|kill|cut]... [--json]";
+const NAMES: [&str; 7] = ["deploy", "agent", "idle", "dns", "fresh", "kill", "cut"];
+const USAGE: &str = "usage: figures [RUNS] [--only deploy|agent|idle|dns|fresh|kill|cut]... [--json]";
 
 struct Wanted {
     runs: usize,
@@ -60,6 +62,12 @@ fn measure(wanted: &Wanted) -> Vec<Figure> {
     }
     if is_wanted("idle") {
         figures.extend(idle::figures());
+    }
+    if is_wanted("dns") {
+        figures.extend(dns::figures(few));
+    }
+    if is_wanted("fresh") {
+        figures.extend(fresh::figures(wanted.runs));
     }
     if is_wanted("kill") {
         figures.extend(failover::figures(wanted.runs, false));
