@@ -125,11 +125,14 @@ fn raw(rest: &[u8]) -> Vec<u8> {
     [&[0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], rest].concat()
 }
 
-/// Messages that somebody could send on purpose, and honest ones of every kind.
-fn corpus() -> Vec<Vec<u8>> {
-    let web = "s3.shop.dunlin.internal";
-    let cookie = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
-    let mut corpus = vec![
+/// A service of many instances.
+const WEB: &str = "s3.shop.dunlin.internal";
+/// The option of a client's cookie.
+const COOKIE: [u8; 12] = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
+
+/// Messages whose names and counts are not what they should be.
+fn broken() -> Vec<Vec<u8>> {
+    vec![
         // Names that point at themselves, at each other, ahead, into the header, beyond the end, and to half a pointer.
         raw(&[0xc0, 12, 0, 1, 0, 1]),
         raw(&[0xc0, 14, 0xc0, 12, 0, 1, 0, 1]),
@@ -149,31 +152,42 @@ fn corpus() -> Vec<Vec<u8>> {
         // Counts that promise everything, or nothing.
         vec![0xab, 0xcd, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
         vec![0xab, 0xcd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        asks(web, 1, 1, [255, 255, 255], &[]),
+        asks(WEB, 1, 1, [255, 255, 255], &[]),
+    ]
+}
+
+/// Messages whose records besides the question are odd.
+fn odd() -> Vec<Vec<u8>> {
+    vec![
         // OPT records: twice, lying about their length, among the answers, with a name, as a question, of a later version.
-        asks(web, 1, 1, [0, 0, 2], &[opt(1_232, 0, 0, &[]), opt(4_096, 0, 0, &[])].concat()),
-        asks(web, 1, 1, [0, 0, 1], &opt(1_232, 0, 0xffff, &cookie)),
-        asks(web, 1, 1, [0, 0, 1], &opt(1_232, 0, 12, &[0, 10, 0xff, 0xff, 1, 2, 3, 4, 5, 6, 7, 8])),
-        asks(web, 1, 1, [1, 0, 0], &opt(1_232, 0, 0, &[])),
-        asks(web, 41, 1, [0, 0, 0], &[]),
-        asks(web, 1, 1, [0, 0, 1], &opt(1_232, 1, 0, &[])),
-        asks(web, 1, 1, [0, 0, 1], &opt(0, 0, 0, &[])),
-        asks(web, 33, 1, [0, 0, 1], &opt(0xffff, 0, 0, &[])),
+        asks(WEB, 1, 1, [0, 0, 2], &[opt(1_232, 0, 0, &[]), opt(4_096, 0, 0, &[])].concat()),
+        asks(WEB, 1, 1, [0, 0, 1], &opt(1_232, 0, 0xffff, &COOKIE)),
+        asks(WEB, 1, 1, [0, 0, 1], &opt(1_232, 0, 12, &[0, 10, 0xff, 0xff, 1, 2, 3, 4, 5, 6, 7, 8])),
+        asks(WEB, 1, 1, [1, 0, 0], &opt(1_232, 0, 0, &[])),
+        asks(WEB, 41, 1, [0, 0, 0], &[]),
+        asks(WEB, 1, 1, [0, 0, 1], &opt(1_232, 1, 0, &[])),
+        asks(WEB, 1, 1, [0, 0, 1], &opt(0, 0, 0, &[])),
+        asks(WEB, 33, 1, [0, 0, 1], &opt(0xffff, 0, 0, &[])),
         // Cookies of every length there is room for; client subnets, padding, keepalive, unknown options.
-        asks(web, 1, 1, [0, 0, 1], &opt(1_232, 0, 4, &[0, 10, 0, 0])),
-        asks(web, 1, 1, [0, 0, 1], &opt(1_232, 0, 44, &[&[0, 10, 0, 40][..], &[7; 40]].concat())),
-        asks(web, 1, 1, [0, 0, 1], &opt(1_232, 0, 11, &[0, 8, 0, 7, 0, 9, 255, 255, 1, 2, 3])),
-        asks(web, 1, 1, [0, 0, 1], &opt(1_232, 0, 500, &[&[0, 12, 1, 0xf0][..], &[0; 496]].concat())),
-        asks(web, 1, 1, [0, 0, 1], &opt(1_232, 0, 8, &[0, 11, 0, 4, 1, 2, 3, 4])),
+        asks(WEB, 1, 1, [0, 0, 1], &opt(1_232, 0, 4, &[0, 10, 0, 0])),
+        asks(WEB, 1, 1, [0, 0, 1], &opt(1_232, 0, 44, &[&[0, 10, 0, 40][..], &[7; 40]].concat())),
+        asks(WEB, 1, 1, [0, 0, 1], &opt(1_232, 0, 11, &[0, 8, 0, 7, 0, 9, 255, 255, 1, 2, 3])),
+        asks(WEB, 1, 1, [0, 0, 1], &opt(1_232, 0, 500, &[&[0, 12, 1, 0xf0][..], &[0; 496]].concat())),
+        asks(WEB, 1, 1, [0, 0, 1], &opt(1_232, 0, 8, &[0, 11, 0, 4, 1, 2, 3, 4])),
         // Signatures: TSIG and SIG(0), both empty.
-        asks(web, 1, 1, [0, 0, 1], &[0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 0]),
-        asks(web, 1, 1, [0, 0, 1], &[0, 0, 24, 0, 255, 0, 0, 0, 0, 0, 0]),
+        asks(WEB, 1, 1, [0, 0, 1], &[0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 0]),
+        asks(WEB, 1, 1, [0, 0, 1], &[0, 0, 24, 0, 255, 0, 0, 0, 0, 0, 0]),
         // Transfers, updates, notifications, an answer.
         asks("dunlin.internal", 252, 1, [0, 0, 0], &[]),
         asks("dunlin.internal", 251, 1, [0, 1, 0], &asks("", 6, 1, [0, 0, 0], &[])[HEADER..]),
-    ];
+    ]
+}
+
+/// Messages that somebody could send on purpose, and honest ones of every kind.
+fn corpus() -> Vec<Vec<u8>> {
+    let mut corpus = [broken(), odd()].concat();
     for (at, value) in [(2, 0x28), (2, 0x20), (2, 0x78), (2, 0x81), (2, 0x03), (3, 0x7f), (3, 0xff)] {
-        let mut odd = asks(web, 1, 1, [0, 0, 0], &[]);
+        let mut odd = asks(WEB, 1, 1, [0, 0, 0], &[]);
         odd[at] = value;
         corpus.push(odd);
     }
@@ -204,7 +218,7 @@ fn corpus() -> Vec<Vec<u8>> {
             let whole = format!("{name}.dunlin.internal");
             corpus.push(asks(&whole, kind, 1, [0, 0, 0], &[]));
             corpus.push(asks(&whole, kind, 1, [0, 0, 1], &opt(1_232, 0, 0, &[])));
-            corpus.push(asks(&whole, kind, 1, [0, 0, 1], &opt(700, 0, 12, &cookie)));
+            corpus.push(asks(&whole, kind, 1, [0, 0, 1], &opt(700, 0, 12, &COOKIE)));
         }
     }
     corpus.push(asks("1.0.0.10.in-addr.arpa", 12, 1, [0, 0, 0], &[]));
