@@ -1,8 +1,12 @@
 //! One line a fact: what a file must say, or be told, with the exact place.
 
 mod document;
+mod jobs;
 mod never;
-mod services;
+mod placing;
+mod ports;
+mod rollouts;
+mod running;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

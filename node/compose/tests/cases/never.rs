@@ -52,6 +52,12 @@ fn more_replicas_than_the_named_nodes_can_have() {
             ],
         ),
         (
+            &pinned(3, "node.id == a", "ports: ['500-501:80']"),
+            &[
+                "8:13: services.s.ports[0]: 3 replicas on one node that its constraints name, each with at most 2 (a range",
+            ],
+        ),
+        (
             &pinned(2, "node.id == a", "x-dunlin: {affinity: [{service: s, anti: true}]}"),
             &["8:27: services.s.x-dunlin.affinity[0]: 2 replicas on one node that its constraints name"],
         ),
