@@ -178,6 +178,8 @@ bugs! {
     RelievedAtOnce = "relieved-at-once",
     /// A node that comes and goes takes its share each time: replicas move for nothing.
     FlapperShares = "flapper-shares",
+    /// An agent that starts anew does not go on taking its share: its node stays emptier than others.
+    ShareForgotten = "share-forgotten",
     /// A drained node's deadline is never over: what fits nowhere else runs there for ever.
     DeadlineForgotten = "deadline-forgotten",
     // Allocations.

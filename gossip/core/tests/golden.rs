@@ -207,9 +207,14 @@ fn what_came_later() {
     golden(&ops.to_vec(), "080203040506070809");
     golden(&vec![Strategy::Apart, Strategy::Spread, Strategy::Binpack], "03000102");
     let devices = vec![DeviceGroup { kind: "gpu".into(), model: "T4".into(), count: 2 }];
-    golden(&Tail(Supply { further: Further { pids: 5, disk_bytes: 6 }, devices }), "020506010367707502543402");
-    let held = Held { further: Further::default(), devices: vec![DeviceHold { unit: 3, milli: 500 }] };
-    golden(&Tail(held.boxed()), "020100000103fbf401");
+    let supply = Supply { further: Further { pids: 5, disk_bytes: 6 }, devices, ..Supply::default() };
+    golden(&Tail(supply.clone()), "020506010367707502543402");
+    golden(&Tail(Supply { came: Tail(Some(Epoch(7))), ..supply }), "020506010367707502543402020107");
+    let held = Held { devices: vec![DeviceHold { unit: 3, milli: 500 }], ..Held::default() };
+    golden(&Tail(held.clone().boxed()), "020100000103fbf401");
+    let relieved = Relieved { node: NodeId([3; 16]), alloc: AllocId(9), full: 12, mean: 55 };
+    let held = Held { relieves: Tail(Some(Box::new(relieved))), ..held };
+    golden(&Tail(held.boxed()), &format!("020100000103fbf4010201{}090c37", "03".repeat(16)));
     golden(&Tail(Held::default().boxed()), "");
 }
 

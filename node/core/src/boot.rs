@@ -233,6 +233,7 @@ impl Node {
             own.record.phase = if found.is_some() { Phase::Running } else { Phase::Pending };
             own.well = was_ready;
         }
+        self.resume_relief(&mut own, now);
         self.view.set_allocation(self.me, id, Some(Arc::new(own.record.clone())));
         let text = if runs { "found running and adopted" } else { "claimed before this start" };
         self.log.replica(NoticeLevel::Info, EventKind::Claim, self.me, &own.record.replica, text.to_string());

@@ -113,7 +113,7 @@ pub fn first(
         restarts: 0,
         since: wall,
         detail: String::new(),
-        held: Tail(Held { further: force.service.spec.placing.further, devices }.boxed()),
+        held: Tail(Held { further: force.service.spec.placing.further, devices, ..Held::default() }.boxed()),
     };
     (AllocId::of(replica, epoch, node), record)
 }

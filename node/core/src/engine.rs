@@ -124,15 +124,22 @@ impl Node {
         node
     }
 
-    fn put_together(config: NodeConfig, gossip: Gossip, mut view: View, gouts: GossipOutputs, now: Instant) -> Self {
+    fn put_together(
+        mut config: NodeConfig,
+        gossip: Gossip,
+        mut view: View,
+        gouts: GossipOutputs,
+        now: Instant,
+    ) -> Self {
         let me = config.me;
+        let share = Share::new(config.rebalance, &gossip, me, now);
+        config.header.supply.came.0 = share.begun();
         for (node, state) in gossip.members() {
             view.set_member(node, state);
         }
         view.set_header(me, Some(Arc::new(config.header.clone())));
         let start = Start::new(gossip.state(), me, now);
         let majority = Majority::new(gossip.state(), me, now);
-        let share = Share::new(config.rebalance, &gossip, me, now);
         Self {
             config,
             me,

@@ -330,7 +330,8 @@ impl Node {
     /// What the host is or can changed.
     pub(crate) fn on_host(&mut self, header: NodeHeader, now: Instant) {
         let adopted = core::mem::take(&mut self.config.header.adopted);
-        let header = NodeHeader { adopted, ..header };
+        let mut header = NodeHeader { adopted, ..header };
+        header.supply.came = self.config.header.supply.came;
         if header == self.config.header {
             self.config.header = header;
             return;

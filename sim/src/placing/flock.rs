@@ -69,16 +69,17 @@ impl<'a> Flock<'a> {
         let mut open: VecDeque<(usize, u32)> = (0..self.tasks.len()).map(|task| (task, 0)).collect();
         while !open.is_empty() {
             let batch: Vec<(usize, u32)> = open.drain(..in_flight.min(open.len())).collect();
-            let heads: Vec<Option<usize>> = batch
-                .iter()
-                .map(|(task, _)| self.tasks.get(*task).and_then(|task| ground.head(&task.waiting())))
-                .collect();
+            let head = |(task, _): &(usize, u32)| {
+                let asking = ground.asks(&self.tasks.get(*task)?.waiting());
+                Some((ground.head_of(&asking)?, asking))
+            };
+            let heads: Vec<_> = batch.iter().map(head).collect();
             self.decisions += batch.len() as u64;
             let mut again = Vec::new();
             for ((at, tries), head) in batch.into_iter().zip(heads) {
-                let (Some(head), Some(task)) = (head, self.tasks.get(at)) else { continue };
-                if ground.fits_on(head, &task.waiting()) {
-                    let holds = ground.take(head, &task.waiting());
+                let Some((head, asking)) = head else { continue };
+                if ground.has_for(&asking, head) {
+                    let holds = ground.give(head, &asking);
                     self.take(head, at, holds);
                 } else {
                     self.refusals += 1;
@@ -120,8 +121,9 @@ impl<'a> Flock<'a> {
         for at in waiting {
             let Some(task) = self.tasks.get(at) else { continue };
             self.decisions += 1;
-            let Some(head) = ground.head(&task.waiting()) else { continue };
-            let holds = ground.take(head, &task.waiting());
+            let asking = ground.asks(&task.waiting());
+            let Some(head) = ground.head_of(&asking) else { continue };
+            let holds = ground.give(head, &asking);
             if here.get(head).is_some_and(|host| self.take(*host, at, holds)) && self.displaced_now.remove(&at) {
                 self.moves += 1;
             }
@@ -192,8 +194,13 @@ impl Left {
 }
 
 impl<'a> Task<'a> {
-    pub(super) fn new(at: usize, spec: &'a ServiceSpec) -> Self {
-        Self { replica: replica(at), spec }
+    /// Each task is a service of one replica.
+    pub(super) fn new(stack: &StackName, at: usize, spec: &'a ServiceSpec) -> Self {
+        let Ok(service) = ServiceName::new(&format!("task-{at}")) else {
+            unreachable!("letters and digits are a name")
+        };
+        let service = ServiceKey { stack: stack.clone(), service };
+        Self { replica: ReplicaKey { service, slot: Slot::Number(1) }, spec }
     }
 
     const fn waiting(&'a self) -> Waiting<'a> {
@@ -221,11 +228,10 @@ fn candidate<'t>(
     }
 }
 
-/// Each task is a service of one replica.
-fn replica(at: usize) -> ReplicaKey {
-    let name = |text: &str| (StackName::new("trace"), ServiceName::new(text));
-    let (Ok(stack), Ok(service)) = name(&format!("task-{at}")) else { unreachable!("letters and digits are a name") };
-    ReplicaKey { service: ServiceKey { stack, service }, slot: Slot::Number(1) }
+/// The stack of all tasks.
+pub(super) fn stack() -> StackName {
+    let Ok(stack) = StackName::new("trace") else { unreachable!("letters are a name") };
+    stack
 }
 
 #[cfg(test)]

@@ -7,11 +7,9 @@ use dunlin_core::place::{device, rank};
 use dunlin_gossip::hash::{hash64, mix};
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{
-    DeviceGroup, DeviceRequest, DriverKind, Exec, Further, MAX_DEVICES, NodeHeader, NodeName, Placing, Platform,
-    Prefer, Resources, RestartCondition, RestartPolicy, ServiceSpec, StopPolicy, Strategy, Supply, Tail, WHOLE,
-    Workload,
+    DeviceGroup, DeviceRequest, DriverKind, MAX_DEVICES, NodeHeader, NodeName, Placing, Platform, Resources,
+    ServiceSpec, Strategy, Supply, Tail, WHOLE, Workload,
 };
-use dunlin_gossip::time::Duration;
 
 use super::csv::{Row, Table};
 
@@ -52,7 +50,7 @@ fn host(row: &Row<'_>, at: usize, names: &mut BTreeSet<String>) -> Result<Host, 
     let count = row.number("gpu", MAX_DEVICES as u64)?.unwrap_or(0);
     let model = row.text("model").unwrap_or_default().to_owned();
     let group = DeviceGroup { kind: GPU.to_owned(), model, count: u32::try_from(count).unwrap_or(0) };
-    let supply = Supply { further: Further::default(), devices: Vec::from_iter((count > 0).then_some(group)) };
+    let supply = Supply { devices: Vec::from_iter((count > 0).then_some(group)), ..Supply::default() };
     let allocatable = resources(row)?;
     let hash = hash64(name.as_bytes());
     let node = NodeId((u128::from(hash) << 64 | u128::from(mix(hash, 1))).to_be_bytes());
@@ -119,25 +117,8 @@ fn request(row: &Row<'_>) -> Result<Option<DeviceRequest>, String> {
 }
 
 fn spec(reservation: Resources, request: Option<DeviceRequest>, strategy: Strategy) -> ServiceSpec {
-    ServiceSpec {
-        workload: Workload::Exec(Exec { argv: vec!["task".to_owned()], working_dir: None }),
-        environment: BTreeMap::new(),
-        ports: Vec::new(),
-        health: None,
-        restart: RestartPolicy {
-            condition: RestartCondition::Any,
-            delay: Duration::from_secs(5),
-            max_attempts: None,
-            window: Duration::from_secs(30),
-        },
-        stop: StopPolicy { signal: "SIGTERM".to_owned(), grace: Duration::from_secs(10) },
-        reservation,
-        limits: Resources::default(),
-        constraints: Vec::new(),
-        priority: 0,
-        prefer: Prefer::Ready,
-        placing: Tail(Placing { devices: Vec::from_iter(request), strategy, ..Placing::default() }),
-    }
+    let placing = Tail(Placing { devices: Vec::from_iter(request), strategy, ..Placing::default() });
+    ServiceSpec { reservation, placing, ..ServiceSpec::bare(Workload::program("task")) }
 }
 
 #[cfg(test)]

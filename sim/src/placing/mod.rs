@@ -101,8 +101,10 @@ fn once(options: &PlaceOptions, hosts: &[Host], tasks: &Tasks, seed: u64) -> Pla
     let offered = draw(options, tasks, seed, whole, in_devices);
     let demand: u64 = offered.iter().map(|spec| size(spec, in_devices)).sum();
     let mix = Mix::of(tasks.tasks.iter().filter_map(|at| Some((tasks.specs.get(*at)?, 1))));
+    let stack = flock::stack();
+    let offered: Vec<Task<'_>> =
+        offered.into_iter().enumerate().map(|(at, spec)| Task::new(&stack, at, spec)).collect();
     let begin = std::time::Instant::now();
-    let offered: Vec<Task<'_>> = offered.into_iter().enumerate().map(|(at, spec)| Task::new(at, spec)).collect();
     let mut flock = Flock::new(hosts, &mix, options.k, &offered);
     flock.offer_all(options.in_flight.max(1));
     let percent = |flock: &Flock<'_>| flock.given().map(|(all, given)| 100.0 * given as f64 / (all.max(1)) as f64);

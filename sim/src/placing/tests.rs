@@ -22,7 +22,7 @@ fn tasks_go_where_their_devices_are_and_others_leave_devices_alone() {
     let tasks = list::tasks("t", TASKS, Strategy::Apart).expect("tasks");
     let mix = Mix::of(tasks.specs.iter().map(|spec| (spec, 1)));
     let order = [1, 3, 2, 0];
-    let offered: Vec<Task<'_>> = order.iter().map(|at| Task::new(*at, &tasks.specs[*at])).collect();
+    let offered: Vec<Task<'_>> = order.iter().map(|at| Task::new(&flock::stack(), *at, &tasks.specs[*at])).collect();
     let mut flock = Flock::new(&hosts, &mix, 8, &offered);
     flock.offer_all(1);
     assert_eq!(flock.hosts(), [Some(1), Some(0), Some(2), Some(0)]);

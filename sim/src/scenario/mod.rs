@@ -97,6 +97,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("drain", include_str!("../../scenarios/drain.yaml")),
     ("newcomer", include_str!("../../scenarios/newcomer.yaml")),
     ("flapping-joiner", include_str!("../../scenarios/flapping-joiner.yaml")),
+    ("interrupted-joiner", include_str!("../../scenarios/interrupted-joiner.yaml")),
     ("drain-full", include_str!("../../scenarios/drain-full.yaml")),
     ("rolling-upgrade", include_str!("../../scenarios/rolling-upgrade.yaml")),
     ("clock-skew", include_str!("../../scenarios/clock-skew.yaml")),

@@ -3,14 +3,9 @@
 //!
 //! In a file stands only what differs from an ordinary service, so that a person can read it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dunlin_gossip::model::{
-    Cron, Exec, Mode, Prefer, Resources, RestartCondition, RestartPolicy, RolloutPolicy, Service, ServiceName,
-    ServiceSpec, StopPolicy, Workload,
-};
-use dunlin_gossip::time::Duration;
+use dunlin_gossip::model::{Cron, Exec, Mode, Prefer, RolloutPolicy, Service, ServiceName, ServiceSpec, Workload};
 use serde::Serialize;
 use serde_json::{Map as Object, Value as Json};
 
@@ -72,28 +67,7 @@ pub(super) fn behaviour(service: &Service) -> Behaviour {
 
 /// What an ordinary service says.
 fn ordinary() -> Service {
-    Service {
-        mode: Mode::Replicated(1),
-        spec: ServiceSpec {
-            workload: Workload::Exec(Exec { argv: vec!["simulated".to_owned()], working_dir: None }),
-            environment: BTreeMap::new(),
-            ports: Vec::new(),
-            health: None,
-            restart: RestartPolicy {
-                condition: RestartCondition::Any,
-                delay: Duration::from_secs(5),
-                max_attempts: None,
-                window: Duration::from_secs(30),
-            },
-            stop: StopPolicy { signal: "SIGTERM".to_owned(), grace: Duration::from_secs(10) },
-            reservation: Resources::DEFAULT_REQUEST,
-            limits: Resources::default(),
-            constraints: Vec::new(),
-            priority: 0,
-            prefer: Prefer::Ready,
-            placing: Default::default(),
-        },
-    }
+    Service { mode: Mode::Replicated(1), spec: ServiceSpec::bare(Workload::program("simulated")) }
 }
 
 /// The value of `spec`: what differs from an ordinary service.

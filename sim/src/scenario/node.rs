@@ -51,6 +51,7 @@ impl NodeLine {
                 disk_bytes: map.maybe("disk", 0, |v| v.bytes())?,
             },
             devices: map.maybe("devices", Vec::new(), |v| v.list()?.into_iter().map(devices).collect())?,
+            ..Supply::default()
         };
         let labels = map.maybe("labels", BTreeMap::new(), |v| {
             v.map()?.all().map(|(key, value)| Ok((key, value.text()?))).collect::<Result<_, String>>()
@@ -73,7 +74,7 @@ impl NodeLine {
         }];
         parts.extend(self.zone.map(|zone| format!("zone: {}", zone_letter(zone))));
         parts.push(format!("cpu-milli: {}, memory: {}MiB", self.capacity.cpu_milli, self.capacity.memory_bytes >> 20));
-        let Supply { further, devices } = &self.supply;
+        let Supply { further, devices, came: _ } = &self.supply;
         parts.extend((further.pids > 0).then(|| format!("pids: {}", further.pids)));
         parts.extend((further.disk_bytes > 0).then(|| format!("disk: {}MiB", further.disk_bytes >> 20)));
         if !devices.is_empty() {

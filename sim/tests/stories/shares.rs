@@ -70,6 +70,20 @@ stories! {
             .settle("60s", [])
     }
 
+    /// Its agent dies while it takes its share, its workloads do not: the next agent goes on, once it has been there for long enough.
+    an_agent_that_starts_anew_goes_on_taking_its_share fails_with ShareForgotten {
+        Story::flock(4)
+            .start(Start::Running)
+            .rebalance(12)
+            .limits("{gaps: 0, surplus-moves: 0, unshared: 0}")
+            .service("{name: web, replicas: 24, cpu-milli: 400, memory: 800MiB}")
+            .at("5s").crash(Crash::Hosts, [1])
+            .at("15s").restart(DiskFate::Lost, [1])
+            .at("57s").crash(Crash::Agents, [1])
+            .at("57500ms").restart(DiskFate::Kept, [1])
+            .settle("130s", [])
+    }
+
     /// It takes them at the pace that it is allowed.
     a_share_is_not_taken_in_one_go fails_with ShareInOneGo {
         Story::flock(4)

@@ -8,7 +8,7 @@ use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Held, PortSpec, Protocol, ReplicaKey, Resources, RevisionId, Tail};
+use super::{Held, PortSpec, Protocol, Relieved, ReplicaKey, Resources, RevisionId, Tail};
 use crate::canary::{Bug, planted};
 use crate::hash::{hash64, mix};
 use crate::id::NodeId;
@@ -199,6 +199,12 @@ impl Allocation {
             Phase::Pending | Phase::Starting | Phase::Running | Phase::Healthy | Phase::Unhealthy => true,
             Phase::Exited | Phase::Failed => false,
         }
+    }
+
+    /// Whom its node relieves by it, if it was taken for that node's share.
+    #[must_use]
+    pub fn relieved(&self) -> Option<&Relieved> {
+        self.held.as_ref().and_then(|held| held.relieves.as_deref())
     }
 
     /// True if two records of one allocation differ in nothing but what only people read.

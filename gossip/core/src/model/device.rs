@@ -6,6 +6,9 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::{AllocId, Epoch, Tail};
+use crate::id::NodeId;
+
 /// Shares of one device: a whole one has so many.
 pub const WHOLE: u32 = 1_000;
 /// Devices of one node that are counted; what a header names beyond is not given out.
@@ -64,6 +67,10 @@ pub struct Supply {
     pub further: Further,
     /// Devices, numbered through in this order from 0.
     pub devices: Vec<DeviceGroup>,
+    /// Of a header, which has no other place for fields that came later: the node takes its share of what ran before it came,
+    /// which was at this epoch. None: it has it, or there is none for it. So an agent that starts anew goes on with that.
+    #[serde(default)]
+    pub came: Tail<Option<Epoch>>,
 }
 
 impl Supply {
@@ -102,6 +109,22 @@ pub struct Held {
     pub further: Further,
     /// Devices.
     pub devices: Vec<DeviceHold>,
+    /// Of a claim, which has no other place for fields that came later: whom its node relieves by it.
+    #[serde(default)]
+    pub relieves: Tail<Option<Box<Relieved>>>,
+}
+
+/// A node that came takes a replica from another for its share.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Relieved {
+    /// Who has it.
+    pub node: NodeId,
+    /// Under which claim.
+    pub alloc: AllocId,
+    /// How full the node that takes it was, in percent.
+    pub full: u8,
+    /// How full those were in the mean that suit it, in percent.
+    pub mean: u8,
 }
 
 impl Held {

@@ -23,7 +23,7 @@ mod wave;
 pub use allocation::{AllocId, Allocation, Endpoint, Epoch, Phase, PublishedPort, Reach, Refusal, RefusalReason};
 pub use cron::{Calendar, Cron, Missed, Overlap, ZoneName};
 pub use demand::{Demand, PortRange, Preemptible, Standing};
-pub use device::{DeviceGroup, DeviceHold, DeviceRequest, Further, Held, MAX_DEVICES, Supply, WHOLE};
+pub use device::{DeviceGroup, DeviceHold, DeviceRequest, Further, Held, MAX_DEVICES, Relieved, Supply, WHOLE};
 pub use job::{Finish, Job};
 pub use name::{Asker, NameError, NodeName, ReplicaKey, ServiceKey, ServiceName, Slot, StackName};
 pub use node::{CertificateInfo, DriverKind, NodeHeader, Platform};

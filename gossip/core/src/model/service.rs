@@ -1,7 +1,7 @@
 //! What should run: a service's specification, and the manifest that makes a deploy one thing.
 
 use alloc::collections::BTreeMap;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -91,6 +91,33 @@ pub struct ServiceSpec {
     pub placing: Tail<Placing>,
 }
 
+impl ServiceSpec {
+    /// What runs, and nothing else said of it: everywhere, always again, with the default request. What a test, a bench or a
+    /// simulated service wants otherwise it says itself; what a Compose file leaves unsaid is decided where that is read.
+    #[must_use]
+    pub fn bare(workload: Workload) -> Self {
+        Self {
+            workload,
+            environment: BTreeMap::new(),
+            ports: Vec::new(),
+            health: None,
+            restart: RestartPolicy {
+                condition: RestartCondition::Any,
+                delay: Duration::from_secs(5),
+                max_attempts: None,
+                window: Duration::from_secs(30),
+            },
+            stop: StopPolicy { signal: "SIGTERM".to_string(), grace: Duration::from_secs(10) },
+            reservation: Resources::DEFAULT_REQUEST,
+            limits: Resources::default(),
+            constraints: Vec::new(),
+            priority: 0,
+            prefer: Prefer::Ready,
+            placing: Tail::default(),
+        }
+    }
+}
+
 /// What runs a replica.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Workload {
@@ -98,6 +125,14 @@ pub enum Workload {
     Exec(Exec),
     /// A container.
     Docker(Image),
+}
+
+impl Workload {
+    /// A process of this program, without arguments, in its allocation's own directory.
+    #[must_use]
+    pub fn program(name: &str) -> Self {
+        Self::Exec(Exec { argv: Vec::from([name.to_string()]), working_dir: None })
+    }
 }
 
 /// A process: never a shell unless the author wrote one.

@@ -3,6 +3,9 @@
 //! A payload without them has the bytes that it always had, so revisions keep their hashes, and claims, of which there are
 //! many, stay small. A tail must stand last in a payload, where the end of the bytes tells that there is none; a type has
 //! one tail, which has its own when fields come later still. What else follows a payload is a later version's, and is left.
+//!
+//! Tokens and removals have [`codec::tail`](crate::wire::codec::tail) instead, and keep it: its bytes are others, and what follows
+//! the fields of before and cannot be read is an error there, since a limit must never be taken for none.
 
 use core::fmt;
 use core::marker::PhantomData;

@@ -153,6 +153,7 @@ fn settings(args: &Agent, data_dir: &Path) -> Result<Settings, Failure> {
                 disk_bytes: disk(args.disk.as_ref().or(file.disk.as_ref()), data_dir)?,
             },
             devices: declared.into_iter().chain(gpus::groups(&gpus)).collect(),
+            ..Supply::default()
         },
         gpus,
         rebalance: args.rebalance.or(file.rebalance).unwrap_or(REBALANCE).min(MOST_REBALANCE),

@@ -62,6 +62,14 @@ pub(super) fn explain(client: &Client, args: &Explain) -> Done {
         return Ok(ExitCode::SUCCESS);
     }
     render::print_line(&format!("{}: {}", text(&answer, "replica"), text(&answer, "asks").replace(',', ", ")))?;
+    let taken = &answer["taken"];
+    if taken.is_object() {
+        let (by, from) = (text(taken, "by"), text(taken, "from"));
+        let (full, mean) = (number(taken, "full_pct"), number(taken, "mean_pct"));
+        render::print_line(&format!(
+            "{by} came and took it from {from} for its share: it was {full} % full, nodes that suit {mean} % in the mean"
+        ))?;
+    }
     let mut table = Table::new(&["PLACE", "NODE", "HERE", "CPU LEFT", "MEMORY LEFT", "WHY"]);
     for row in answer.get("nodes").map_or(&[][..], list) {
         table.row(vec![

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use dunlin_core::face::{Ack, DriverEvent, Input, NodeConfig, Output, Outputs, Request, RequestId};
+use dunlin_core::face::{Ack, Adopted, DriverEvent, Input, NodeConfig, Output, Outputs, Request, RequestId};
 use dunlin_core::place::{self, Scene, Waiting};
 use dunlin_core::{Base, Node, claim};
-use dunlin_gossip::face::{Boot, GossipOutput, PersistOp};
+use dunlin_gossip::face::{Boot, GossipInput, GossipOutput, PersistOp};
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::{Actor, ClusterId, Generation, NodeId};
 use dunlin_gossip::model::{
@@ -19,9 +19,12 @@ use dunlin_gossip::wire::{Kind, Record, RecordId, Stamp, WireVersion, codec};
 
 const WALL: Wall = Wall(1_800_000_000_000);
 const GENERATION: Generation = Generation(1_799_999_000_000);
-pub(crate) const BOOT_HOLD: Duration = Duration::from_secs(10);
-/// Who hears nobody takes nothing displaced over for less than this, and here nobody says anything.
-const QUIET: Duration = Duration::from_secs(31);
+/// When something happens.
+const SOON: Duration = Duration::from_millis(100);
+/// A refusal is believed after a second; who has heard nobody for two takes nothing displaced over, and here nobody speaks.
+const BELIEVED: Duration = Duration::from_millis(1_800);
+/// A node that came takes nothing for so long.
+const CALM: Duration = Duration::from_secs(30);
 const SLICES: u32 = 10;
 
 /// All nodes and what they hold.
@@ -54,23 +57,15 @@ impl Flock {
         Self { headers, state }
     }
 
-    /// What every node holds, where all but one are known to be alive.
-    pub(crate) fn base(&self, without: Option<NodeId>) -> Base {
-        let alive: Vec<NodeId> = self.alive(without).map(|(node, _)| node).collect();
+    /// What every node holds.
+    pub(crate) fn base(&self) -> Base {
+        let alive: Vec<NodeId> = self.headers.iter().map(|(node, _)| *node).collect();
         Base::new(self.state.clone(), &alive, WALL)
     }
 
-    fn alive(&self, without: Option<NodeId>) -> impl Iterator<Item = (NodeId, Generation)> {
-        self.headers.iter().map(|(node, _)| (*node, GENERATION)).filter(move |(node, _)| Some(*node) != without)
-    }
-
-    /// A node that has been running, and whose drivers found nothing.
-    pub(crate) fn node(&self, base: &Base, without: Option<NodeId>, out: &mut Outputs) -> Node {
-        self.one(0, GENERATION, base, without, out)
-    }
-
-    fn one(&self, at: usize, generation: Generation, base: &Base, without: Option<NodeId>, out: &mut Outputs) -> Node {
-        let (me, header) = self.headers[at].clone();
+    /// The first node, whose drivers found what it claims.
+    fn one(&self, generation: Generation, base: &Base, out: &mut Outputs) -> Node {
+        let (me, header) = self.headers[0].clone();
         let config = NodeConfig {
             me,
             cluster: ClusterId([0; 16]),
@@ -82,17 +77,19 @@ impl Flock {
             skip: Default::default(),
             at_hand: Default::default(),
         };
-        let alive = self.alive(without).collect();
+        let alive = self.headers.iter().map(|(node, _)| (*node, GENERATION)).collect();
         let boot = Boot { base: None, records: Vec::new(), first: false, generation, alive };
         let mut node = Node::upon(base, config, boot, Seed(1), Instant::ZERO, WALL, out);
-        node.handle(Instant::ZERO, WALL, Input::Driver(DriverEvent::Adopted(Vec::new())), out);
+        let known = base.view().nodes().get(&me).into_iter().flat_map(|known| known.allocations.keys());
+        let found = known.map(|alloc| Adopted { alloc: *alloc, attempt: 0, instance: None, exit: None }).collect();
+        node.handle(Instant::ZERO, WALL, Input::Driver(DriverEvent::Adopted(found)), out);
         node
     }
 
     /// The first node takes a deploy.
     pub(crate) fn deploy(&mut self, services: BTreeMap<ServiceName, Service>) {
         let mut out = Outputs::default();
-        let mut node = self.node(&self.base(None), None, &mut out);
+        let mut node = self.one(GENERATION, &self.base(), &mut out);
         out.list.clear();
         let stack = StackName::new("bench").expect("a name");
         let (policies, timeout) = (BTreeMap::new(), Duration::from_secs(1));
@@ -109,7 +106,7 @@ impl Flock {
 
     /// Everything that is wanted runs where the plan has it.
     pub(crate) fn settle(&mut self) {
-        let base = self.base(None);
+        let base = self.base();
         let mut replicas = Vec::new();
         for (service, force) in base.view().services() {
             let Mode::Replicated(count) = force.service.mode else { continue };
@@ -135,50 +132,63 @@ impl Flock {
         }
     }
 
-    /// A node is told that another is gone, and does all that follows. How many replicas that one had.
-    pub(crate) fn lose_one(&self, timed: &mut impl FnMut(&mut dyn FnMut())) -> usize {
-        let victim = self.headers[self.headers.len() / 2].0;
-        let base = self.base(Some(victim));
-        self.react(&base, Some(victim), QUIET, timed);
-        base.view().nodes().get(&victim).map_or(0, |known| known.allocations.len())
-    }
-
-    /// A node does all that follows from what it holds: what lacks an owner is placed, and some of it is claimed.
-    pub(crate) fn react(
-        &self,
-        base: &Base,
-        without: Option<NodeId>,
-        after: Duration,
-        timed: &mut impl FnMut(&mut dyn FnMut()),
-    ) {
-        let mut out = Outputs::default();
-        let mut node = self.node(base, without, &mut out);
-        node.handle(Instant::ZERO, WALL, Input::Deadline, &mut out);
-        out.list.clear();
-        let now = Instant::ZERO + after;
-        let wall = WALL.plus(after);
+    /// Deals with all that is due up to a moment. How many claims come of it.
+    fn until(node: &mut Node, at: Duration, out: &mut Outputs, timed: &mut impl FnMut(&mut dyn FnMut())) -> usize {
+        let before = claims(node);
+        let end = Instant::ZERO + at;
         timed(&mut || {
-            while node.next_deadline().is_some_and(|at| at <= now) {
-                node.handle(now, wall, Input::Deadline, &mut out);
+            while let Some(now) = node.next_deadline().filter(|now| *now <= end) {
+                node.handle(now, WALL.plus(now.since(Instant::ZERO)), Input::Deadline, out);
             }
         });
+        claims(node) - before
     }
 
-    /// A node that came back after long without anything, half a minute later: it looks for its share. Each call is timed.
-    pub(crate) fn take_share(&mut self, timed: &mut impl FnMut(&mut dyn FnMut())) {
+    /// A node sees another refuse, holds it for dead a second later, and does all that follows. How many replicas that one had,
+    /// and how many of them this one claims.
+    pub(crate) fn lose_one(&self, base: &Base, timed: &mut impl FnMut(&mut dyn FnMut())) -> (usize, usize) {
+        let victim = self.headers[self.headers.len() / 2].0;
+        let mut out = Outputs::default();
+        let mut node = self.one(GENERATION, base, &mut out);
+        Self::until(&mut node, SOON, &mut out, &mut |work| work());
+        out.list.clear();
+        let (now, wall) = (Instant::ZERO + SOON, WALL.plus(SOON));
+        timed(&mut || node.handle(now, wall, Input::Gossip(GossipInput::Refused { node: victim }), &mut out));
+        let claimed = Self::until(&mut node, BELIEVED, &mut out, timed);
+        (base.view().nodes().get(&victim).map_or(0, |known| known.allocations.len()), claimed)
+    }
+
+    /// A node does all that follows from what it holds: what lacks an owner is placed, and some of it is claimed. How much.
+    pub(crate) fn react(&self, base: &Base, timed: &mut impl FnMut(&mut dyn FnMut())) -> usize {
+        let mut out = Outputs::default();
+        let mut node = self.one(GENERATION, base, &mut out);
+        out.list.clear();
+        Self::until(&mut node, SOON, &mut out, timed)
+    }
+
+    /// A node that came back after long without anything, half a minute later: it looks for its share. Each call is timed. How
+    /// many it takes, of those that it may take in that time.
+    pub(crate) fn take_share(&mut self, timed: &mut impl FnMut(&mut dyn FnMut())) -> usize {
         let me = self.headers[0].0;
         let own: Vec<RecordId> = self.state.of_writer(me, Kind::ALLOCATION).map(|(id, _)| id.clone()).collect();
         let stamp = Stamp::Sequence { generation: GENERATION, sequence: u64::MAX };
         own.into_iter().for_each(|id| self.state.restore(Record::write(id, stamp.clone(), Hlc::from_wall(WALL), None)));
-        let (base, mut out, came) = (self.base(None), Outputs::default(), WALL.plus(Duration::from_secs(7_200)));
-        let mut node = self.one(0, Generation(came.0), &base, None, &mut out);
-        let begin = Instant::ZERO + BOOT_HOLD * 3;
-        // What it had waits for an owner by then, and is placed in the first call.
-        node.handle(begin - Duration::from_millis(100), came, Input::Deadline, &mut out);
+        let (base, mut out, came) = (self.base(), Outputs::default(), WALL.plus(Duration::from_secs(7_200)));
+        let mut node = self.one(Generation(came.0), &base, &mut out);
+        // What it had waits for an owner, and is placed in the first calls.
+        Self::until(&mut node, SOON, &mut out, &mut |work| work());
+        let (before, begin) = (claims(&node), Instant::ZERO + CALM);
         for slice in 0..SLICES {
             let now = begin + Duration::from_millis(100) * slice;
             timed(&mut || node.handle(now, came.plus(now.since(Instant::ZERO)), Input::Deadline, &mut out));
             out.list.clear();
         }
+        claims(&node) - before
     }
+}
+
+/// How many replicas a node claims.
+fn claims(node: &Node) -> usize {
+    let me = node.view().me();
+    node.view().nodes().get(&me).map_or(0, |known| known.allocations.len())
 }

@@ -50,10 +50,6 @@ fn label<'a>(candidate: &'a Candidate<'_>, label: &str) -> Option<&'a str> {
     candidate.header.labels.get(label).map(String::as_str)
 }
 
-fn on(candidate: &Candidate<'_>, service: &ServiceKey) -> u32 {
-    candidate.services.iter().find(|(known, _)| known == service).map_or(0, |(_, count)| *count)
-}
-
 impl<'a> Company<'a> {
     /// Counts. `suits` says of each candidate by its index whether the replica could be there but for these rules.
     pub(super) fn new(
@@ -70,7 +66,7 @@ impl<'a> Company<'a> {
         let count = |(service, name): (ServiceKey, String)| {
             let mut values = BTreeMap::new();
             for candidate in nodes {
-                let here = on(candidate, &service);
+                let here = candidate.has_of(&service);
                 if here > 0 {
                     *values.entry(label(candidate, &name).unwrap_or_default().to_string()).or_default() += here;
                 }
@@ -78,7 +74,7 @@ impl<'a> Company<'a> {
             Count { service, label: name, values }
         };
         let total = |service: ServiceKey| {
-            let all = nodes.iter().map(|candidate| on(candidate, &service)).sum();
+            let all = nodes.iter().map(|candidate| candidate.has_of(&service)).sum();
             (service, all)
         };
         let totals = placing.affinities.iter().map(|a| total(a.meant(&own.stack)));

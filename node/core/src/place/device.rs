@@ -86,11 +86,11 @@ mod tests {
     use super::*;
     use alloc::string::ToString;
     use alloc::vec;
-    use dunlin_gossip::model::{DeviceGroup, Further};
+    use dunlin_gossip::model::DeviceGroup;
 
     fn supply() -> Supply {
         let group = |model: &str, count| DeviceGroup { kind: "gpu".to_string(), model: model.to_string(), count };
-        Supply { further: Further::default(), devices: vec![group("T4", 2), group("A10", 1)] }
+        Supply { devices: vec![group("T4", 2), group("A10", 1)], ..Supply::default() }
     }
 
     fn asks(count: u32, milli: u32, models: &[&str]) -> DeviceRequest {

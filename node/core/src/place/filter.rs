@@ -28,7 +28,7 @@ pub struct Candidate<'a> {
     pub units: &'a Units,
     /// Ports that its claims hold.
     pub taken: &'a BTreeSet<(Protocol, u16)>,
-    /// How many live claims of each service it holds.
+    /// How many live claims of each service it holds, in the order of the services.
     pub services: &'a [(ServiceKey, u32)],
     /// What operators order of it.
     pub orders: &'a NodeOrders,
@@ -75,6 +75,15 @@ pub enum Misfit {
     TooNear(ServiceKey),
     /// A service is not there to which it must be near.
     TooFar(ServiceKey),
+}
+
+impl Candidate<'_> {
+    /// How many live claims of a service it holds.
+    #[must_use]
+    pub fn has_of(&self, service: &ServiceKey) -> u32 {
+        let at = self.services.binary_search_by(|(known, _)| known.cmp(service)).ok();
+        at.and_then(|at| self.services.get(at)).map_or(0, |(_, count)| *count)
+    }
 }
 
 impl Misfit {

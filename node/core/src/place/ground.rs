@@ -2,23 +2,27 @@
 //! plan would take.
 //!
 //! What depends on nodes alone is worked out once for all specifications that demand the same; what is left on a node is
-//! looked up only where a replica might go, so that a decision costs one hash a node and little besides. Never: a claim.
+//! looked up only where a replica might go, so that a decision costs one hash a node and little besides. Nodes that are full
+//! cost nothing: once most are, those that still have room for a demand are laid out anew. Never: a claim.
+
+mod survey;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use dunlin_gossip::hash::hash64;
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::model::{DeviceHold, Protocol, ServiceKey, Slot};
 
 use super::company::{self, Company, Welcome};
+use super::demand::Demands;
 use super::device::{self, Units};
-use super::field::{ByWeight, Field, Nature};
-use super::filter::{Candidate, Misfit, lacks, particular_misfit, unsuited, used_up};
-use super::fit::{self, Fitted, Score};
+use super::field::{ByWeight, Field, Nature, Rows};
+use super::filter::{Candidate, Misfit, particular_misfit, used_up};
+use super::fit::{self, Fitted};
 use super::mix::{self as mixture, Mix};
 use super::rank::{Rank, rank, replica_hash};
 use super::room::Room;
-use super::terms::Terms;
 use super::{K, Waiting};
 
 /// What placement looks at: the candidates, and what is usually asked of them.
@@ -47,12 +51,15 @@ pub struct Ground<'a> {
     room: Vec<Room>,
     taken: BTreeMap<usize, Taken>,
     fields: Vec<Field<'a>>,
+    demands: Demands<'a>,
+    /// The index of each candidate, once a slot was asked for that is a node.
+    indices: BTreeMap<NodeId, usize>,
     /// Each specification that came along.
     kinds: Vec<Kind<'a>>,
     /// Where each of them lies in memory, for finding it again.
     known: BTreeMap<usize, usize>,
-    /// Each service that came along, by number.
-    services: BTreeMap<ServiceKey, usize>,
+    /// Each service that came along, by number; the hash of its name in front, so that few names have to be read.
+    services: BTreeMap<(u64, ServiceKey), usize>,
     /// Of each service by its number: to which candidates, in order, how many replicas were given.
     given: Vec<Vec<(u32, u32)>>,
     /// Of a service by its number, and a candidate: how many replicas left it.
@@ -65,6 +72,7 @@ pub struct Ground<'a> {
 #[derive(Debug)]
 struct Kind<'a> {
     field: usize,
+    demand: usize,
     /// The service with which it came, and its number.
     service: (&'a ServiceKey, usize),
     company: Option<Company<'a>>,
@@ -78,13 +86,15 @@ struct Taken {
     units: Option<Vec<u32>>,
 }
 
-/// A replica that is being placed.
-#[derive(Debug)]
-pub(super) struct Asking<'a> {
+/// A replica that is being placed, looked up once.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
     pub(super) waiting: Waiting<'a>,
     hash: u64,
     kind: usize,
     service: usize,
+    /// The only candidate that can be meant, where its slot is a node.
+    only: Option<usize>,
     /// A candidate that suits its specification and has room for it may still not take it.
     is_special: bool,
 }
@@ -100,6 +110,8 @@ impl<'a> Ground<'a> {
             room: scene.nodes.iter().map(|c| c.room).collect(),
             taken: BTreeMap::new(),
             fields: Vec::new(),
+            demands: Demands::default(),
+            indices: BTreeMap::new(),
             kinds: Vec::new(),
             known: BTreeMap::new(),
             services: BTreeMap::new(),
@@ -118,7 +130,12 @@ impl<'a> Ground<'a> {
     /// The index of the candidate that would own a replica; none if it fits nowhere.
     pub fn head(&mut self, waiting: &Waiting<'a>) -> Option<usize> {
         let asking = self.asks(waiting);
-        self.best_k(&asking).first().map(|best| best.index)
+        self.head_of(&asking)
+    }
+
+    /// [`Ground::head`] of what was looked up before.
+    pub fn head_of(&mut self, asking: &Asking<'a>) -> Option<usize> {
+        self.best_k(asking).first().map(|best| best.index)
     }
 
     /// True if a candidate has what a replica needs now.
@@ -127,20 +144,10 @@ impl<'a> Ground<'a> {
         self.admits(&asking, index)
     }
 
-    /// True if a replica that left one candidate could be on another, and would do there no worse by its author's wishes and
-    /// by how many of its service are beside it; nor would devices stand idle beside it that do not now.
-    pub(crate) fn is_no_worse(&mut self, waiting: &Waiting<'a>, from: usize, to: usize) -> bool {
-        let asking = self.asks(waiting);
-        let (Some(old), Some(new)) = (self.scene.nodes.get(from), self.scene.nodes.get(to)) else { return false };
-        let beside = |at: usize, node| self.here(at, node, &waiting.replica.service, Some(asking.service));
-        let would_idle = waiting.spec.placing.devices.is_empty() && old.units.is_empty() && !new.units.is_empty();
-        let is_welcome = match (self.welcome(&asking, to, new), self.welcome(&asking, from, old)) {
-            (Ok(there), Ok(here)) => there <= here,
-            // Where it was it could not be placed any more.
-            (Ok(_), Err(_)) => true,
-            (Err(_), _) => false,
-        };
-        is_welcome && !would_idle && beside(to, new) <= beside(from, old) && self.admits(&asking, to)
+    /// True if a candidate has what was asked for.
+    #[must_use]
+    pub fn has_for(&self, asking: &Asking<'a>, index: usize) -> bool {
+        self.admits(asking, index)
     }
 
     /// A replica that runs on a candidate leaves it. Who takes it back has undone that, save for ports and devices.
@@ -149,6 +156,7 @@ impl<'a> Ground<'a> {
         let service = self.service_of(kind, &waiting.replica.service);
         let (Some(room), Some(candidate)) = (self.room.get_mut(index), self.scene.nodes.get(index)) else { return };
         *room = room.plus(&Room::needed(waiting.spec));
+        self.demands.forget();
         *self.gone.entry((service, index)).or_default() += 1;
         for kind in self.watched.get(service).into_iter().flatten() {
             if let Some(company) = self.kinds.get_mut(*kind).and_then(|kind| kind.company.as_mut()) {
@@ -159,8 +167,13 @@ impl<'a> Ground<'a> {
 
     /// Gives a replica to a candidate. The devices that it gets.
     pub fn take(&mut self, index: usize, waiting: &Waiting<'a>) -> Vec<DeviceHold> {
-        let kind = self.kind(waiting);
-        let service = self.service_of(kind, &waiting.replica.service);
+        let asking = self.asks(waiting);
+        self.give(index, &asking)
+    }
+
+    /// [`Ground::take`] of what was looked up before.
+    pub fn give(&mut self, index: usize, asking: &Asking<'a>) -> Vec<DeviceHold> {
+        let Asking { waiting, kind, service, .. } = *asking;
         let (Some(room), Some(candidate)) = (self.room.get_mut(index), self.scene.nodes.get(index)) else {
             return Vec::new();
         };
@@ -209,54 +222,11 @@ impl<'a> Ground<'a> {
         self.scene.nodes.get(index)
     }
 
-    /// The candidates on which a replica could be but for their room, in its rendezvous order.
-    pub(super) fn would_suit(&mut self, waiting: &Waiting<'a>) -> Vec<(Rank, usize)> {
-        let asking = self.asks(waiting);
-        let suits = |index: usize| {
-            let candidate = self.scene.nodes.get(index);
-            candidate.is_some_and(|candidate| {
-                particular_misfit(waiting, candidate).is_none() && self.welcome(&asking, index, candidate).is_ok()
-            })
-        };
-        let ranks = self.field(&asking).into_iter().flat_map(|field| field.ranks(asking.hash));
-        let mut all: Vec<(Rank, usize)> =
-            ranks.filter(|(index, _)| suits(*index)).map(|(index, rank)| (rank, index)).collect();
-        all.sort_unstable();
-        all
-    }
-
     /// What is left on a candidate, and of each of its devices.
     #[must_use]
     pub fn left(&self, index: usize) -> Option<(Room, &Units)> {
         let candidate = self.scene.nodes.get(index)?;
         Some((*self.room.get(index)?, self.units(index, candidate)))
-    }
-
-    /// The whole ladder of a replica, with each node's rank, and of those that compete by score their score.
-    pub fn ladder(&mut self, waiting: &Waiting<'a>) -> Vec<(NodeId, Rank, Option<Score>)> {
-        let asking = self.asks(waiting);
-        let best = self.best_k(&asking);
-        let rest = self.rest(&asking, &best);
-        let scored = best.iter().map(|fitted| (fitted.node, fitted.rank, Some(fitted.score)));
-        scored.chain(rest.into_iter().map(|(rank, node)| (node, rank, None))).collect()
-    }
-
-    /// Why a replica does not fit on each candidate, what was given away included; none where it does.
-    pub fn misfits(&mut self, waiting: &Waiting<'a>) -> Vec<Option<Misfit>> {
-        let asking = self.asks(waiting);
-        let terms = Terms::of(waiting.spec);
-        let all = self.scene.nodes.iter().zip(&self.room).enumerate();
-        all.map(|(index, (candidate, room))| {
-            if let Slot::Node(node) = waiting.replica.slot
-                && node != candidate.node
-            {
-                return Some(Misfit::NotThisNode);
-            }
-            unsuited(&terms, waiting.spec, candidate)
-                .or_else(|| self.special_misfit(&asking, index))
-                .or_else(|| lacks(waiting.spec, candidate, room, self.units(index, candidate)))
-        })
-        .collect()
     }
 
     fn units(&self, index: usize, candidate: &Candidate<'a>) -> &Units {
@@ -265,7 +235,7 @@ impl<'a> Ground<'a> {
 
     /// How many live replicas of a service a candidate has, what was given away included.
     fn here(&self, index: usize, candidate: &Candidate<'_>, key: &ServiceKey, service: Option<usize>) -> u32 {
-        let running = candidate.services.iter().find(|(known, _)| known == key).map_or(0, |(_, count)| *count);
+        let running = candidate.has_of(key);
         let gone = service.filter(|_| !self.gone.is_empty()).and_then(|service| self.gone.get(&(service, index)));
         running.saturating_add(self.given_to(index, service)).saturating_sub(gone.copied().unwrap_or(0))
     }
@@ -287,11 +257,12 @@ impl<'a> Ground<'a> {
     }
 
     fn number(&mut self, key: &ServiceKey) -> usize {
-        if let Some(number) = self.services.get(key) {
+        let key = hashed(key);
+        if let Some(number) = self.services.get(&key) {
             return *number;
         }
         let number = self.given.len();
-        self.services.insert(key.clone(), number);
+        self.services.insert(key, number);
         self.given.push(Vec::new());
         self.watched.push(Vec::new());
         number
@@ -309,11 +280,12 @@ impl<'a> Ground<'a> {
             self.fields.push(Field::new(spec, self.scene.nodes, &self.order));
             self.fields.len() - 1
         });
+        let demand = self.demands.number(field, spec);
         let service = self.number(key);
         let company = company::has_rules(&spec.placing).then(|| self.company(waiting, field, at));
         let has_ranges = !spec.demand().ranges.is_empty();
         let has_ports = has_ranges || spec.ports.iter().any(|p| p.published.is_some());
-        self.kinds.push(Kind { field, service: (key, service), company, has_ports });
+        self.kinds.push(Kind { field, demand, service: (key, service), company, has_ports });
         self.known.insert(address, at);
         at
     }
@@ -339,36 +311,57 @@ impl<'a> Ground<'a> {
     }
 
     /// A replica, ready to be looked at.
-    pub(super) fn asks(&mut self, waiting: &Waiting<'a>) -> Asking<'a> {
+    pub fn asks(&mut self, waiting: &Waiting<'a>) -> Asking<'a> {
         let hash = replica_hash(waiting.replica);
         let kind = self.kind(waiting);
         let service = self.service_of(kind, &waiting.replica.service);
         let is_special = self.kinds.get(kind).is_some_and(|kind| kind.has_ports || kind.company.is_some())
             || !waiting.refused_by.is_empty()
             || matches!(waiting.replica.slot, Slot::Node(_));
-        Asking { waiting: *waiting, hash, kind, service, is_special }
+        let only = if let Slot::Node(node) = waiting.replica.slot { self.index_of(node) } else { None };
+        Asking { waiting: *waiting, hash, kind, service, only, is_special }
+    }
+
+    fn index_of(&mut self, node: NodeId) -> Option<usize> {
+        if self.indices.is_empty() {
+            self.indices = self.scene.nodes.iter().enumerate().map(|(index, c)| (c.node, index)).collect();
+        }
+        self.indices.get(&node).copied()
     }
 
     fn field(&self, asking: &Asking<'_>) -> Option<&Field<'a>> {
         self.kinds.get(asking.kind).and_then(|kind| self.fields.get(kind.field))
     }
 
+    /// The nodes that suit a replica, those that are known to lack room for it left out.
+    fn rows(&self, asking: &Asking<'_>) -> Option<&Rows> {
+        let (field, able) = self.kinds.get(asking.kind).and_then(|kind| self.demands.of(kind.demand))?;
+        able.or_else(|| self.fields.get(field).map(|field| &field.rows))
+    }
+
+    /// Most of those that were looked at first could not take a replica: lays out anew who still has room for such.
+    fn thin_out(&mut self, asking: &Asking<'_>) {
+        let Some(rows) = self.rows(asking) else { return };
+        let has_room = |index: usize| self.has_room(asking, index);
+        // Else it is something else that speaks against them, and laying them out would have to be done again and again.
+        if rows.count(has_room) * 8 > rows.len() * 7 {
+            return;
+        }
+        let able = rows.only(has_room);
+        if let Some(kind) = self.kinds.get(asking.kind) {
+            self.demands.only(kind.demand, able);
+        }
+    }
+
     /// The first [`K`] by rank on which it fits, best score first.
-    pub(super) fn best_k(&self, asking: &Asking<'_>) -> Vec<Fitted> {
-        let first = self.first(asking, self.k);
+    pub(super) fn best_k(&mut self, asking: &Asking<'_>) -> Vec<Fitted> {
+        let (first, is_sparse) = self.first(asking, self.k);
+        if is_sparse {
+            self.thin_out(asking);
+        }
         let mut best: Vec<Fitted> = first.into_iter().filter_map(|(rank, i)| self.fitted(asking, i, rank)).collect();
         best.sort_unstable_by_key(Fitted::key);
         best
-    }
-
-    /// The candidates behind the first [`K`], by rank.
-    fn rest(&self, asking: &Asking<'_>, best: &[Fitted]) -> Vec<(Rank, NodeId)> {
-        let ranks = self.field(asking).into_iter().flat_map(|field| field.ranks(asking.hash));
-        let behind = ranks.filter(|(index, _)| best.iter().all(|b| b.index != *index) && self.admits(asking, *index));
-        let mut rest: Vec<(Rank, NodeId)> =
-            behind.filter_map(|(index, rank)| Some((rank, self.node(index)?))).collect();
-        rest.sort_unstable();
-        rest
     }
 
     pub(super) fn node(&self, index: usize) -> Option<NodeId> {
@@ -379,16 +372,15 @@ impl<'a> Ground<'a> {
         self.scene.nodes.get(index).map(|c| rank(asking.hash, c.hash, c.weight))
     }
 
-    /// The first candidates by rank on which it fits, at most so many.
-    fn first(&self, asking: &Asking<'_>, most: usize) -> Vec<(Rank, usize)> {
-        if let Slot::Node(node) = asking.waiting.replica.slot {
-            let index = self.scene.nodes.iter().position(|candidate| candidate.node == node);
-            let only = index.filter(|index| self.admits(asking, *index));
-            return only.and_then(|index| Some((self.rank(asking, index)?, index))).into_iter().collect();
+    /// The first candidates by rank on which it fits, at most so many; and whether most that were looked at could not take it.
+    fn first(&self, asking: &Asking<'_>, most: usize) -> (Vec<(Rank, usize)>, bool) {
+        if matches!(asking.waiting.replica.slot, Slot::Node(_)) {
+            let only = asking.only.filter(|index| self.admits(asking, *index));
+            return (only.and_then(|index| Some((self.rank(asking, index)?, index))).into_iter().collect(), false);
         }
-        let Some(field) = self.field(asking) else { return Vec::new() };
+        let Some(rows) = self.rows(asking) else { return (Vec::new(), false) };
         let has_all = |index| self.is_able(asking, index);
-        field.first(asking.hash, most, |index| self.node(index), has_all)
+        rows.first(asking.hash, most, |index| self.node(index), has_all)
     }
 
     /// How many candidates on which it fits stand before this one.
@@ -398,7 +390,7 @@ impl<'a> Ground<'a> {
         }
         let me = (self.rank(asking, mine)?, self.node(mine));
         let has_all = |index| self.is_able(asking, index);
-        Some(self.field(asking)?.count_before(asking.hash, me, |index| self.node(index), has_all))
+        Some(self.rows(asking)?.count_before(asking.hash, me, |index| self.node(index), has_all))
     }
 
     /// True if the replica fits, what was given away included.
@@ -408,17 +400,18 @@ impl<'a> Ground<'a> {
 
     /// True if a candidate that suits the specification can take it now.
     fn is_able(&self, asking: &Asking<'_>, index: usize) -> bool {
-        let Some(room) = self.room.get(index) else { return false };
+        self.has_room(asking, index) && (!asking.is_special || self.special_misfit(asking, index).is_none())
+    }
+
+    /// True if a candidate has the room and the devices.
+    fn has_room(&self, asking: &Asking<'_>, index: usize) -> bool {
         let spec = asking.waiting.spec;
-        if !room.holds(&Room::needed(spec)) {
-            return false;
-        }
         let has_devices = || {
             let candidate = self.scene.nodes.get(index);
             candidate.is_some_and(|c| device::fits(&spec.placing.devices, &c.header.supply, self.units(index, c)))
         };
-        (spec.placing.devices.is_empty() || has_devices())
-            && (!asking.is_special || self.special_misfit(asking, index).is_none())
+        self.room.get(index).is_some_and(|room| room.holds(&Room::needed(spec)))
+            && (spec.placing.devices.is_empty() || has_devices())
     }
 
     /// What stands against a candidate that suits the specification and has room for it.
@@ -437,7 +430,8 @@ impl<'a> Ground<'a> {
 
     fn welcome(&self, asking: &Asking<'_>, index: usize, candidate: &Candidate<'_>) -> Result<Welcome, Misfit> {
         let company = self.kinds.get(asking.kind).and_then(|kind| kind.company.as_ref());
-        let here = |service: &ServiceKey| self.here(index, candidate, service, self.services.get(service).copied());
+        let here =
+            |service: &ServiceKey| self.here(index, candidate, service, self.services.get(&hashed(service)).copied());
         company.map_or_else(|| Ok(Welcome::default()), |company| company.welcome(candidate, here))
     }
 
@@ -450,4 +444,9 @@ impl<'a> Ground<'a> {
         let score = fit::score(asking.waiting.spec, candidate, left, self.scene.mix, welcome, same_service);
         Some(Fitted { node: candidate.node, index, rank, score })
     }
+}
+
+/// A service with the hash of its name in front.
+fn hashed(key: &ServiceKey) -> (u64, ServiceKey) {
+    (hash64(key.service.as_str().as_bytes()), key.clone())
 }

@@ -6,6 +6,7 @@
 //! [`claim`](crate::claim)'s business, and the owner admits only what fits, whatever was believed here.
 
 mod company;
+mod demand;
 pub mod device;
 mod field;
 mod filter;
@@ -28,7 +29,7 @@ use dunlin_gossip::model::{ReplicaKey, ServiceSpec};
 pub use company::MAX_SPREAD;
 pub use filter::{Candidate, Misfit, misfit, request_text};
 pub use fit::Score;
-pub use ground::{Ground, Scene};
+pub use ground::{Asking, Ground, Scene};
 pub use mix::Mix;
 use rank::replica_hash;
 pub use room::Room;
@@ -144,9 +145,10 @@ pub fn heads(waiting: &[Waiting<'_>], scene: Scene<'_>) -> Vec<Option<NodeId>> {
     let mut ground = Ground::new(scene);
     let mut out = Vec::with_capacity(waiting.len());
     for w in waiting {
-        let head = ground.head(w);
+        let asking = ground.asks(w);
+        let head = ground.head_of(&asking);
         if let Some(head) = head {
-            ground.take(head, w);
+            ground.give(head, &asking);
         }
         out.push(head.and_then(|head| ground.node(head)));
     }
@@ -167,7 +169,7 @@ fn position_with<'a>(
         if exact { ground.count_before(&asking, mine) } else { Some(K) }
     });
     if let Some(head) = best.first() {
-        ground.take(head.index, waiting);
+        ground.give(head.index, &asking);
     }
     (position, !best.is_empty())
 }

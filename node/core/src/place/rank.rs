@@ -76,19 +76,32 @@ pub(super) fn rank_of(hash: u64, weight: u64) -> Rank {
     Rank((neg_log2(hash) << 24) / weight.max(1))
 }
 
-/// Two hashes further apart than this never have the same rank: the logarithm's unit is 2^-32, its slope at least 1.44 in
-/// units of the whole range.
-pub(super) const SLACK: u64 = 1 << 34;
-
-/// The least hash of which the rank lies below (before) this one; all greater hashes do as well.
+/// The least hash of which the rank lies below (before) this one; all greater hashes do as well. The greatest hash where even
+/// that is not below: the caller then compares one hash in vain.
 pub(super) fn first_below(rank: Rank, weight: u64) -> u64 {
-    let (mut low, mut high) = (0, u64::MAX);
-    // The greatest hash has rank 0; where even that is not below, nothing is, and the caller compares one hash in vain.
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if rank_of(middle, weight) < rank { high = middle } else { low = middle + 1 }
+    // The rank is below where the logarithm is below `rank * weight / 2^24`, rounded up.
+    let bound = (u128::from(rank.0) * u128::from(weight.max(1))).div_ceil(1 << 24);
+    match u64::try_from(bound) {
+        Ok(0) => u64::MAX,
+        Ok(bound) if bound <= 64 << FRACTION => least_within(bound - 1),
+        Ok(_) | Err(_) => 0,
     }
-    low
+}
+
+/// The least hash whose logarithm is not above this: the table read backwards.
+fn least_within(most: u64) -> u64 {
+    // One zero in front counts for the whole range of the fraction.
+    let zeros = most.div_ceil(1 << FRACTION);
+    let Some(shift) = zeros.checked_sub(1) else { return u64::MAX };
+    let fraction = (zeros << FRACTION) - most;
+    let index = TABLE.partition_point(|low| *low <= fraction) - 1;
+    let low = TABLE.get(index).copied().unwrap_or(0);
+    let high = TABLE.get(index + 1).copied().unwrap_or(low + 1);
+    let rest = ((fraction - low) << FRACTION).div_ceil(high - low);
+    // Of a number with its highest bit at 2^64, what stands above that many zeros, rounded up.
+    let mantissa = (u128::from(index as u64) << (64 - INDEX_BITS)) + (u128::from(rest) << (64 - INDEX_BITS - FRACTION));
+    let number = ((1 << 64) + mantissa).div_ceil(1 << (shift + 1));
+    u64::try_from(number - 1).unwrap_or(u64::MAX)
 }
 
 /// Fraction bits of the logarithm.
@@ -213,18 +226,28 @@ mod tests {
         assert_eq!([rank(replica, 1, 1_000).0, rank(replica, 2, 1_000).0, rank(replica, 3, 4_000).0], GOLDEN);
     }
 
+    /// Looks for the hash that `first_below` works out.
+    fn searched(rank: Rank, weight: u64) -> u64 {
+        let (mut low, mut high) = (0, u64::MAX);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if rank_of(middle, weight) < rank { high = middle } else { low = middle + 1 }
+        }
+        low
+    }
+
     #[test]
     fn what_hashes_alone_decide_is_what_ranks_decide() {
         let mut rng = Seed(3).rng();
-        for _ in 0..2_000 {
-            let (hash, weight) = (rng.next_u64() >> rng.below(40), 1 + rng.below(1 << 20));
-            let other = 1 + rng.below(1 << 20);
-            let edge = first_below(rank_of(hash, weight), other);
-            assert!(edge == u64::MAX || rank_of(edge, other) < rank_of(hash, weight));
-            assert!(edge == 0 || rank_of(edge - 1, other) >= rank_of(hash, weight));
-            if let Some(lower) = hash.checked_sub(SLACK) {
-                assert!(rank_of(lower, weight) > rank_of(hash, weight));
-            }
+        for round in 0..20_000 {
+            let (hash, weight) = (rng.next_u64() >> rng.below(64), 1 + (rng.below(1 << 30) >> rng.below(30)));
+            let other = if round % 3 == 0 { weight } else { 1 + (rng.below(1 << 30) >> rng.below(30)) };
+            let rank = Rank((rank_of(hash, weight).0 + rng.below(3)).saturating_sub(1));
+            let edge = first_below(rank, other);
+            assert_eq!(edge, searched(rank, other), "{rank:?} at a weight of {other}");
+        }
+        for rank in [0, 1, u64::MAX] {
+            assert_eq!(first_below(Rank(rank), 1), searched(Rank(rank), 1), "{rank}");
         }
     }
 

@@ -3,11 +3,10 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString;
 use alloc::vec;
 use core::net::{IpAddr, Ipv4Addr};
-use core::time::Duration;
 
 use dunlin_gossip::model::{
-    Constraint, ConstraintOp, DriverKind, Exec, NodeHeader, NodeName, Platform, PortSpec, Prefer, Protocol, Resources,
-    RestartCondition, RestartPolicy, ServiceKey, ServiceName, Slot, StackName, StopPolicy, Workload,
+    Constraint, ConstraintOp, DriverKind, NodeHeader, NodeName, Platform, PortSpec, Protocol, Resources, ServiceKey,
+    ServiceName, Slot, StackName, Workload,
 };
 
 struct Host {
@@ -67,25 +66,7 @@ pub(super) fn port_of(number: u16) -> PortSpec {
 }
 
 pub(super) fn spec() -> ServiceSpec {
-    ServiceSpec {
-        workload: Workload::Exec(Exec { argv: vec!["true".to_string()], working_dir: None }),
-        environment: BTreeMap::new(),
-        ports: vec![],
-        health: None,
-        restart: RestartPolicy {
-            condition: RestartCondition::Any,
-            delay: Duration::from_secs(5),
-            max_attempts: None,
-            window: Duration::from_secs(5),
-        },
-        stop: StopPolicy { signal: "SIGTERM".to_string(), grace: Duration::from_secs(10) },
-        reservation: Resources::DEFAULT_REQUEST,
-        limits: Resources::default(),
-        constraints: vec![],
-        priority: 0,
-        prefer: Prefer::Ready,
-        placing: Default::default(),
-    }
+    ServiceSpec::bare(Workload::program("true"))
 }
 
 fn replica(n: u32) -> ReplicaKey {

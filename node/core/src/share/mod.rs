@@ -7,20 +7,25 @@
 //! taken serves until its successor does, and a node that dies on the way changed nothing. Only claims older than its coming
 //! count: what was placed since had it among its candidates.
 //!
+//! That it has begun stands in the node's header, and whom it relieves in the claim, so that an agent that starts anew on the way
+//! goes on with it.
+//!
 //! Never: a replica moved to a node that has its share, in a flock that is not at rest, or by a node that comes and goes.
 
 mod search;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::ToString;
+use alloc::sync::Arc;
 
 use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::engine::Gossip;
 use dunlin_gossip::face::NoticeLevel;
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::{Generation, NodeId};
-use dunlin_gossip::model::{AllocId, Epoch, Mode, ServiceKey};
+use dunlin_gossip::model::{AllocId, Epoch, Mode, Relieved, ServiceKey, Tail};
 use dunlin_gossip::time::{Duration, Instant, Wall};
 use dunlin_gossip::wire::{Record, RecordId};
 
@@ -67,8 +72,16 @@ struct Came {
     at: Epoch,
     /// Nothing is taken before.
     from: Instant,
-    /// By a boot: who kept all that it had was not away.
-    by_boot: bool,
+    how: How,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum How {
+    /// By this boot, unless it kept all that it had: then it was not away. It goes on with what it had begun before, if it did:
+    /// since that epoch.
+    Booted { begun: Option<Epoch> },
+    /// It was there already, and is to take its share.
+    Let,
 }
 
 /// How far this node's share has come.
@@ -97,20 +110,32 @@ impl Share {
     /// At a boot.
     pub(crate) fn new(budget: u32, gossip: &Gossip, me: NodeId, now: Instant) -> Self {
         let this = gossip.generation();
-        let last = gossip.state().value(&RecordId::header(me)).and_then(Record::author).map(|author| author.generation);
-        Self::booted(budget, now, this, last.filter(|last| *last < this))
+        let header = gossip.state().value(&RecordId::header(me));
+        let last = header.and_then(Record::author).map(|author| author.generation);
+        let begun = header.and_then(Record::header).and_then(|header| *header.supply.came);
+        Self::booted(budget, now, this, last.filter(|last| *last < this), begun)
     }
 
-    /// The boot before, if the disk tells of any, was so long ago as their generations are apart.
-    fn booted(budget: u32, now: Instant, this: Generation, last: Option<Generation>) -> Self {
+    /// The boot before, if the disk tells of any, was so long ago as their generations are apart. It may have begun to take its
+    /// share of what ran before an epoch.
+    fn booted(budget: u32, now: Instant, this: Generation, last: Option<Generation>, begun: Option<Epoch>) -> Self {
         let mut share = Self::default();
         if budget > 0 {
             let gap = last.map(|last| Duration::from_millis(this.0.saturating_sub(last.0)));
             let often = gap.filter(|gap| *gap < OFTEN && !planted(Bug::FlapperShares));
             let rest = often.map_or(CALM, |gap| gap.saturating_mul(2).clamp(CALM, OFTEN));
-            share.begin(Came { at: Epoch(Hlc::from_wall(Wall(this.0)).0), from: now + rest, by_boot: true });
+            let at = Epoch(Hlc::from_wall(Wall(this.0)).0);
+            share.begin(Came { at, from: now + rest, how: How::Booted { begun } });
         }
         share
+    }
+
+    /// Since which epoch the boot before had been taking its share.
+    pub(crate) fn begun(&self) -> Option<Epoch> {
+        self.came.and_then(|came| match came.how {
+            How::Booted { begun } => begun.filter(|_| !planted(Bug::ShareForgotten)),
+            How::Let => None,
+        })
     }
 
     fn begin(&mut self, came: Came) {
@@ -154,7 +179,34 @@ impl Node {
         let orders = self.view.orders_of(self.me);
         let is_barred = orders.cordoned || orders.drain.is_some();
         if core::mem::replace(&mut self.share.is_barred, is_barred) && !is_barred && self.config.rebalance > 0 {
-            self.share.begin(Came { at: Epoch(Hlc::from_wall(wall).0), from: now + CALM, by_boot: false });
+            let at = Epoch(Hlc::from_wall(wall).0);
+            self.share.begin(Came { at, from: now + CALM, how: How::Let });
+            self.tell_share(Some(at));
+        }
+    }
+
+    /// Says in this node's header that it takes its share, or no longer.
+    fn tell_share(&mut self, came: Option<Epoch>) {
+        if *self.config.header.supply.came != came {
+            self.config.header.supply.came = Tail(came);
+            self.view.set_header(self.me, Some(Arc::new(self.config.header.clone())));
+            if self.start.is_adopted() {
+                self.stage_header();
+            }
+        }
+    }
+
+    /// This node has its share, or there is none for it.
+    fn end_share(&mut self) {
+        self.share.end();
+        self.tell_share(None);
+    }
+
+    /// What the boot before had begun to take it goes on to bring up.
+    pub(crate) fn resume_relief(&self, own: &mut Own, now: Instant) {
+        if let Some(relieved) = own.record.relieved().filter(|_| !own.record.ready_once && self.config.rebalance > 0) {
+            let Relieved { node, alloc, .. } = *relieved;
+            own.relieves = Some(Relieves { node, alloc, until: now + PATIENCE });
         }
     }
 
@@ -169,7 +221,8 @@ impl Node {
             let force = self.view.wanted(&own.record.replica);
             force.is_some_and(|force| matches!(force.service.mode, Mode::Replicated(_)))
         };
-        let live = self.owned.map.values().filter(|own| own.record.phase.is_live() && own.record.epoch < before);
+        let is_had = |own: &&Own| own.record.phase.is_live() && own.record.epoch < before && own.relieves.is_none();
+        let live = self.owned.map.values().filter(is_had);
         live.filter(is_lasting).count()
     }
 
@@ -178,14 +231,12 @@ impl Node {
         if self.share.look_at.is_none_or(|at| at > now) {
             return;
         }
-        let Some(came) = self.share.came else { return self.share.end() };
+        let Some(came) = self.share.came else { return self.end_share() };
         self.share.look_at = Some(now + LOOK);
         if self.end_late_arrivals(now, out) || !self.may_take_share(now) {
             return;
         }
-        if came.by_boot && self.share.had > 0 && self.kept(came.at) >= self.share.had {
-            return self.share.end();
-        }
+        let Some(came) = self.settled_coming(came) else { return self.end_share() };
         if self.share.next > now {
             self.share.look_at = Some(self.share.next);
         } else if !self.share.is_searched {
@@ -199,11 +250,28 @@ impl Node {
             (self.share.searched, self.share.is_searched, self.share.found) = (None, false, Found::default());
             self.share.look_at = Some(now + LATER);
             if !is_more {
-                self.share.end();
+                self.end_share();
                 let text = "has its share of what runs, as far as it can move".to_string();
                 self.log.node(NoticeLevel::Info, EventKind::Node, self.me, text);
             }
         }
+    }
+
+    /// How this node came, once that can be told; none if it was not away.
+    fn settled_coming(&mut self, came: Came) -> Option<Came> {
+        if came.how == How::Let {
+            return Some(came);
+        }
+        let was_there = self.share.had > 0 && self.kept(came.at) >= self.share.had;
+        // Who was away is due what went elsewhere meanwhile as well.
+        let begun = self.share.begun().filter(|_| was_there);
+        if was_there && begun.is_none() {
+            return None;
+        }
+        let came = Came { at: begun.unwrap_or(came.at), how: How::Let, ..came };
+        self.share.came = Some(came);
+        self.tell_share(begun);
+        Some(came)
     }
 
     /// True if nothing speaks against taking a replica over that runs well elsewhere.
@@ -307,12 +375,15 @@ impl Node {
     /// Claims a replica that another runs, to run it instead once it is ready here.
     fn relieve(&mut self, relief: &Relief, force: &InForce, now: Instant, wall: Wall) {
         let Some(id) = self.claim(&relief.replica, force, &[], now, wall) else { return };
+        self.tell_share(self.share.came.map(|came| came.at));
         let known = self.view.nodes().get(&relief.from).and_then(|known| known.header.as_ref());
         let name = known.map_or_else(|| relief.from.to_string(), |header| header.name.to_string());
-        let percent = |level: u64| level / (FULL / 100);
-        let (mine, mean) = (percent(relief.level.0), percent(relief.level.1));
-        let text = format!("from {name}, for this node's share: it is {mine} % full, others {mean} %");
+        let percent = |level: u64| u8::try_from(level / (FULL / 100)).unwrap_or(u8::MAX);
+        let (full, mean) = (percent(relief.level.0), percent(relief.level.1));
+        let text = format!("from {name}, for this node's share: it is {full} % full, others {mean} %");
+        let relieved = Relieved { node: relief.from, alloc: relief.alloc, full, mean };
         if let Some(own) = self.owned.map.get_mut(&id) {
+            own.record.held.get_or_insert_default().relieves = Tail(Some(Box::new(relieved)));
             own.relieves = Some(Relieves { node: relief.from, alloc: relief.alloc, until: now + PATIENCE });
             own.record.detail.clone_from(&text);
             own.record.ready_once |= planted(Bug::RelievedAtOnce);
@@ -335,7 +406,7 @@ mod tests {
     fn from(last: Option<u64>) -> Option<Instant> {
         let boot = 1_000_000_000;
         let last = last.map(|minutes| Generation(boot - minutes * 60_000));
-        Share::booted(6, at(100), Generation(boot), last).came.map(|came| came.from)
+        Share::booted(6, at(100), Generation(boot), last, None).came.map(|came| came.from)
     }
 
     #[test]
@@ -345,13 +416,13 @@ mod tests {
         assert_eq!(from(Some(5)), Some(at(100 + 600)));
         assert_eq!(from(Some(59)), Some(at(100 + 3_600)), "an hour is enough");
         assert_eq!(from(Some(0)), Some(at(130)));
-        assert_eq!(Share::booted(0, at(100), Generation(5), None).came, None);
+        assert_eq!(Share::booted(0, at(100), Generation(5), None, None).came, None);
     }
 
     #[test]
     fn one_change_in_fifty_members_is_no_unrest() {
         let restless = |members, changes: &[u64], now| {
-            let mut share = Share::booted(6, at(0), Generation(5), None);
+            let mut share = Share::booted(6, at(0), Generation(5), None, None);
             changes.iter().for_each(|second| share.disturbed(members, at(*second)));
             share.restless_until(members, at(now))
         };

@@ -251,16 +251,16 @@ impl View {
     /// The wanted replicas (of a global service: ours) of which nobody takes care, or only who shall be emptied.
     pub(crate) fn untaken(&self) -> Vec<ReplicaKey> {
         let mut untaken = self.leaving();
+        let all_stand = self.nodes.keys().all(|node| self.stands(*node));
         for (service, force) in &self.services {
-            let slots = self.untaken_of(service, force).into_iter();
+            let slots = self.untaken_of(service, force, all_stand).into_iter();
             untaken.extend(slots.map(|slot| ReplicaKey { service: service.clone(), slot }));
         }
         untaken
     }
 
-    fn untaken_of(&self, service: &ServiceKey, force: &InForce) -> Vec<Slot> {
+    fn untaken_of(&self, service: &ServiceKey, force: &InForce, all_stand: bool) -> Vec<Slot> {
         let slots = self.replicas.get(service).into_iter().flatten();
-        let all_stand = self.nodes.keys().all(|node| self.stands(*node));
         let is_taken = |claims: &[Claim]| {
             claims.iter().any(|(node, _, alloc)| {
                 (all_stand && alloc.phase.is_live()) || self.takes_care(*node, alloc, force.revision)

@@ -27,7 +27,7 @@ pub struct NodeView {
     /// What is left of each of its devices.
     pub(super) units: Vec<u32>,
     pub(super) taken: BTreeSet<(Protocol, u16)>,
-    /// How many live allocations of each service; there are few.
+    /// How many live allocations of each service, in the order of the services.
     pub(super) services: Vec<(ServiceKey, u32)>,
     pub(super) hash: u64,
     pub(super) weight: u64,
@@ -62,11 +62,11 @@ impl NodeView {
             self.taken.extend(alloc.ports.iter().map(|p| (p.protocol, p.outer)));
             if alloc.phase.is_live() {
                 let service = &alloc.replica.service;
-                match self.services.iter_mut().find(|(known, _)| known == service) {
-                    Some((_, count)) => *count += 1,
-                    None => {
+                match self.services.binary_search_by(|(known, _)| known.cmp(service)) {
+                    Ok(at) => self.services.get_mut(at).into_iter().for_each(|(_, count)| *count += 1),
+                    Err(at) => {
                         self.services.reserve_exact(1);
-                        self.services.push((service.clone(), 1));
+                        self.services.insert(at, (service.clone(), 1));
                     }
                 }
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dunlin_core::face::Input;
 use dunlin_core::query::ask::{self, Change};
 use dunlin_gossip::model::{
-    Affinity, Constraint, ConstraintOp, DeviceGroup, DeviceRequest, Further, Service, ServiceName, Skew, Supply, Tail,
+    Affinity, Constraint, ConstraintOp, DeviceGroup, DeviceRequest, Service, ServiceName, Skew, Supply, Tail,
 };
 use dunlin_gossip::time::{Duration, Instant};
 
@@ -159,7 +159,7 @@ fn devices_are_given_once_and_told_by_number() {
         DeviceGroup { kind: "gpu".into(), model: "T4".into(), count: 2 },
     ];
     let mut header = flock.hosts[1].header.clone();
-    header.supply = Tail(Supply { further: Further::default(), devices });
+    header.supply = Tail(Supply { devices, ..Supply::default() });
     flock.later(1, Duration::ZERO, Input::Host(header));
     flock.run(Duration::from_secs(2));
     let asks = |count, milli| {

@@ -122,3 +122,38 @@ fn a_limit_without_sense_is_refused() {
     let reply = ask_for(&mut flock, 1, now + 721 * HOUR_MS);
     assert!(refused(&reply).1.contains("720 hours at most"));
 }
+
+#[test]
+fn a_token_is_good_until_it_ends_or_is_removed() {
+    let mut flock = Flock::new(2);
+    let token = |n: u64, expires: u64| Token {
+        id: TokenId(n),
+        secret_hash: [7; 32],
+        issuer: flock::id(0),
+        label: "test".to_string(),
+        created: Wall(0),
+        expires: Wall(expires),
+        uses: None,
+    };
+    let now = flock.wall().0;
+    // The last one ended more than a day ago: nobody keeps it.
+    for token in [token(1, u64::MAX), token(2, now), token(3, now - 25 * 3_600_000)] {
+        let id = flock.request(0, Request::CreateToken(token));
+        written(&flock.reply(id));
+    }
+    let mut check = |n: u64, secret: u8| {
+        let id =
+            flock.request(1, Request::CheckToken { id: TokenId(n), secret_hash: [secret; 32], node: flock::id(9) });
+        flock.reply(id)
+    };
+    assert_eq!(check(1, 7), Reply::TokenGood);
+    for (reply, word) in [(check(1, 8), "secret"), (check(2, 7), "expired"), (check(3, 7), "unknown")] {
+        let (kind, text) = refused(&reply);
+        assert_eq!(kind, ProblemKind::Denied);
+        assert!(text.contains(word), "{text}");
+    }
+    let id = flock.request(1, Request::RemoveToken(TokenId(1)));
+    written(&flock.reply(id));
+    let id = flock.request(1, Request::CheckToken { id: TokenId(1), secret_hash: [7; 32], node: flock::id(9) });
+    assert_eq!(refused(&flock.reply(id)).0, ProblemKind::Denied);
+}

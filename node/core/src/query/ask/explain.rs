@@ -1,5 +1,6 @@
 //! Why a replica is where it is: each node's rank and score, or the rule that keeps it off.
 
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -9,7 +10,7 @@ use dunlin_gossip::model::{AllocId, Prefer, ReplicaKey, Resources, ServiceKey, S
 use dunlin_gossip::time::Instant;
 use serde::Serialize;
 
-use super::{name, replica_text, scene, untaken};
+use super::{index_of, name, replica_text, scene, untaken};
 use crate::allocation::learn::{first, learns};
 use crate::place::preempt::price;
 use crate::place::{Candidate, Misfit, Room, Score, Terms, Waiting, attribute, request_text};
@@ -29,10 +30,25 @@ pub struct Explained {
     pub asks: Vec<String>,
     /// The nodes that hold a live claim on it, newest first; empty while it waits.
     pub on: Vec<String>,
+    /// It is where it is since a node that came took it for its share.
+    pub taken: Option<Taken>,
     /// How many nodes compete by score.
     pub k: usize,
     /// Every node: first its ladder as it would be were it placed now, then those on which it cannot run.
     pub nodes: Vec<CandidateRow>,
+}
+
+/// A move that nothing forced: a node that came, or was let take work again, took its share of what runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Taken {
+    /// Who took it.
+    pub by: String,
+    /// From whom.
+    pub from: String,
+    /// How full the one was then, in percent.
+    pub full_pct: u8,
+    /// How full those that suit it were in the mean, in percent.
+    pub mean_pct: u8,
 }
 
 /// A node, to a replica.
@@ -83,13 +99,14 @@ pub fn explain(view: &View, text: &str, now: Instant) -> Result<Explained, Strin
     let (candidates, mix) = (without.candidates(), without.mix());
     let mut ground = scene(&candidates, &mix);
     let ladder = ground.ladder(&waiting);
+    let places: BTreeMap<NodeId, usize> = ladder.iter().enumerate().map(|(at, (node, ..))| (*node, at)).collect();
     let misfits = ground.misfits(&waiting);
     let has_lesser = view.has_lesser(spec.priority);
     let is_on = |node: NodeId| claims.iter().any(|(_, on, _)| *on == node);
     let mut rows: Vec<CandidateRow> = Vec::new();
     for (id, known) in view.nodes() {
-        let index = candidates.iter().position(|candidate| candidate.node == *id);
-        let place = ladder.iter().position(|(node, ..)| node == id);
+        let index = index_of(&candidates, *id);
+        let place = places.get(id).copied();
         let found = place.and_then(|place| ladder.get(place));
         let left = without.nodes().get(id).map(|node| node.room()).unwrap_or_default();
         let refused = match (index, known.state) {
@@ -130,9 +147,17 @@ pub fn explain(view: &View, text: &str, now: Instant) -> Result<Explained, Strin
         priority: spec.priority,
         asks: asks(&force, learnt(view, &replica, spec)),
         on: claims.iter().map(|(_, node, _)| name(view, *node)).collect(),
+        taken: claims.first().and_then(|(_, node, id)| taken(view, *node, *id)),
         k: crate::place::K,
         nodes: rows,
     })
+}
+
+/// From whom a node took this for its share, if it did.
+fn taken(view: &View, node: NodeId, id: AllocId) -> Option<Taken> {
+    let relieved = view.allocation(node, id)?.relieved()?;
+    let (by, from) = (name(view, node), name(view, relieved.node));
+    Some(Taken { by, from, full_pct: relieved.full, mean_pct: relieved.mean })
 }
 
 /// What would have to end on a node, so that a replica fits there; empty if nothing may.

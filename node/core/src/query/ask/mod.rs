@@ -16,7 +16,7 @@ use dunlin_gossip::model::{ReplicaKey, Slot};
 use dunlin_gossip::time::Instant;
 use serde::Serialize;
 
-pub use explain::{CandidateRow, Explained, explain};
+pub use explain::{CandidateRow, Explained, Taken, explain};
 pub use plan::{Planned, plan};
 pub use whatif::{Change, Supposed, suppose};
 
@@ -133,8 +133,9 @@ fn placed_one<'a, F: Fn(NodeId) -> Vec<Tenant<'a>>>(
     waiting: &Waiting<'a>,
     next: &mut Vec<Ended<'a>>,
 ) -> Option<(Option<usize>, Vec<String>)> {
-    if let Some(head) = ground.head(waiting) {
-        ground.take(head, waiting);
+    let asking = ground.asks(waiting);
+    if let Some(head) = ground.head_of(&asking) {
+        ground.give(head, &asking);
         return Some((Some(head), Vec::new()));
     }
     let ladder = if view.has_lesser(waiting.spec.priority) { preemption.ladder(waiting, ground) } else { None };
@@ -185,6 +186,11 @@ fn refusals(view: &View, open: &BTreeMap<ReplicaKey, InForce>, now: Instant) -> 
 fn waiting<'a>(open: &'a BTreeMap<ReplicaKey, InForce>, refused: &'a [Vec<NodeId>]) -> Vec<Waiting<'a>> {
     let pairs = open.iter().zip(refused);
     pairs.map(|((replica, force), by)| Waiting { replica, spec: &force.service.spec, refused_by: by }).collect()
+}
+
+/// A candidate's index; a view has them in the order of their ids.
+fn index_of(nodes: &[Candidate<'_>], node: NodeId) -> Option<usize> {
+    nodes.binary_search_by_key(&node, |candidate| candidate.node).ok()
 }
 
 /// The ground of a view.

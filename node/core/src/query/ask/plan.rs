@@ -9,7 +9,7 @@ use dunlin_gossip::model::{AllocId, Mode, ReplicaKey, Service, ServiceKey, Servi
 use dunlin_gossip::time::Instant;
 use serde::Serialize;
 
-use super::{Headroom, Move, headroom, name, placed, refusals, replica_text, scene, untaken, waiting};
+use super::{Headroom, Move, headroom, index_of, name, placed, refusals, replica_text, scene, untaken, waiting};
 use crate::admit;
 use crate::place::Waiting;
 use crate::view::View;
@@ -84,7 +84,7 @@ pub fn plan(
     let mut rest: Vec<Waiting<'_>> = Vec::new();
     for entry in all {
         let place = before.get(entry.replica).copied();
-        let index = place.and_then(|node| candidates.iter().position(|candidate| candidate.node == node));
+        let index = place.and_then(|node| index_of(&candidates, node));
         match index.filter(|index| ground.fits_on(*index, &entry)) {
             Some(index) => {
                 ground.take(index, &entry);

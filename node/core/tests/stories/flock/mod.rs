@@ -17,9 +17,9 @@ use dunlin_gossip::face::{Boot, GossipEvent, GossipInput, GossipOutput, INITIAL_
 use dunlin_gossip::hlc::Hlc;
 use dunlin_gossip::id::{Actor, ClusterId, Generation, NodeId};
 use dunlin_gossip::model::{
-    AllocId, Asker, DriverKind, Exec, Mode, NodeHeader, NodeName, Platform, PortSpec, Prefer, Protocol, Resources,
-    RestartCondition, RestartPolicy, RolloutPolicy, RosterEntry, Service, ServiceKey, ServiceName, ServiceSpec,
-    StackName, StopPolicy, Workload,
+    AllocId, Asker, DriverKind, Mode, NodeHeader, NodeName, Platform, PortSpec, Protocol, Resources, RestartCondition,
+    RestartPolicy, RolloutPolicy, RosterEntry, Service, ServiceKey, ServiceName, ServiceSpec, StackName, StopPolicy,
+    Workload,
 };
 use dunlin_gossip::rng::Seed;
 use dunlin_gossip::time::{Duration, Instant, Wall};
@@ -66,6 +66,8 @@ pub(crate) struct Flock {
     pub(crate) cut: BTreeSet<(usize, usize)>,
     /// How long drivers take to tell what they found.
     pub(crate) look_around: Duration,
+    /// How many replicas a minute agents that start from now on may take for their share.
+    pub(crate) rebalance: u32,
 }
 
 pub(crate) fn header(n: usize) -> NodeHeader {
@@ -86,10 +88,7 @@ pub(crate) fn header(n: usize) -> NodeHeader {
 
 pub(crate) fn service(replicas: u32) -> Service {
     let spec = ServiceSpec {
-        workload: Workload::Exec(Exec { argv: vec!["server".to_string()], working_dir: None }),
-        environment: BTreeMap::new(),
         ports: vec![PortSpec { name: "http".to_string(), target: None, published: None, protocol: Protocol::Tcp }],
-        health: None,
         restart: RestartPolicy {
             condition: RestartCondition::Any,
             delay: Duration::from_secs(1),
@@ -98,11 +97,7 @@ pub(crate) fn service(replicas: u32) -> Service {
         },
         stop: StopPolicy { signal: "SIGTERM".to_string(), grace: Duration::from_secs(2) },
         reservation: Resources { cpu_milli: 100, memory_bytes: 64 << 20 },
-        limits: Resources::default(),
-        constraints: Vec::new(),
-        priority: 0,
-        prefer: Prefer::Ready,
-        placing: Default::default(),
+        ..ServiceSpec::bare(Workload::program("server"))
     };
     Service { mode: Mode::Replicated(replicas), spec }
 }
@@ -151,6 +146,7 @@ impl Flock {
             requests: 0,
             cut: BTreeSet::new(),
             look_around: LATENCY,
+            rebalance: 0,
         };
         for n in 0..nodes {
             let disk = (0..nodes).map(roster).map(|r| (r.slot(), r.bytes().to_vec())).collect();
@@ -207,7 +203,7 @@ impl Flock {
             wire: host.wire,
             timing: dunlin_gossip::engine::Timing::default(),
             port_range: 20_000..=20_099,
-            rebalance: 0,
+            rebalance: self.rebalance,
             skip: BTreeSet::new(),
             at_hand: AtHand::default(),
         };
