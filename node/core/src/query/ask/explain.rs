@@ -102,7 +102,6 @@ pub fn explain(view: &View, text: &str, now: Instant) -> Result<Explained, Strin
     let places: BTreeMap<NodeId, usize> = ladder.iter().enumerate().map(|(at, (node, ..))| (*node, at)).collect();
     let misfits = ground.misfits(&waiting);
     let has_lesser = view.has_lesser(spec.priority);
-    let is_on = |node: NodeId| claims.iter().any(|(_, on, _)| *on == node);
     let mut rows: Vec<CandidateRow> = Vec::new();
     for (id, known) in view.nodes() {
         let index = index_of(&candidates, *id);
@@ -135,7 +134,7 @@ pub fn explain(view: &View, text: &str, now: Instant) -> Result<Explained, Strin
             cpu_left_milli: left.base.cpu_milli,
             memory_left_bytes: left.base.memory_bytes,
             devices_left: without.nodes().get(id).map(|node| node.units().to_vec()).unwrap_or_default(),
-            here: is_on(*id),
+            here: claims.iter().any(|(_, on, _)| on == id),
         });
     }
     rows.sort_by(|a, b| {
