@@ -73,7 +73,7 @@ impl<'a> Ground<'a> {
         .collect()
     }
 
-    /// The candidates behind the first [`K`], by rank.
+    /// The candidates behind the first [`K`](crate::place::K), by rank.
     fn rest(&self, asking: &Asking<'_>, best: &[Fitted]) -> Vec<(Rank, NodeId)> {
         let ranks = self.rows(asking).into_iter().flat_map(|rows| rows.ranks(asking.hash));
         let behind = ranks.filter(|(index, _)| best.iter().all(|b| b.index != *index) && self.admits(asking, *index));
