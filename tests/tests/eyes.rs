@@ -1,6 +1,6 @@
 //! What a node shows of itself and its peers: status, metrics, doctor, events with reasons, the document of the API.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
@@ -20,18 +20,23 @@ fn get(node: &Node, path: &str) -> (String, String) {
     (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
 }
 
-/// The samples of a page in the text format, by name with labels; every one has help and type before it.
+/// The samples of a page in the text format, by name with labels; every one has help and type before it. Those of a histogram
+/// are its buckets, their sum and their count.
 fn samples(page: &str) -> BTreeMap<String, f64> {
-    let mut known: BTreeSet<String> = BTreeSet::new();
+    let mut known: BTreeMap<String, &str> = BTreeMap::new();
     let mut samples = BTreeMap::new();
     for line in page.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').expect("a type");
-            assert!(matches!(kind, "counter" | "gauge") && known.insert(name.to_owned()), "{line}");
+            assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{line}");
+            assert!(known.insert(name.to_owned(), kind).is_none(), "{line}");
         } else if !line.starts_with("# HELP ") {
             let (series, value) = line.rsplit_once(' ').expect("a sample");
             let name = series.split('{').next().unwrap_or_default();
-            assert!(known.contains(name), "{line}");
+            let part = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
+            let of_histogram = part.is_some_and(|family| known.get(family) == Some(&"histogram"));
+            let alone = known.get(name).is_some_and(|kind| *kind != "histogram");
+            assert!(of_histogram || alone, "{line}");
             let value = value.parse().expect("a number");
             assert!(samples.insert(series.to_owned(), value).is_none(), "twice: {line}");
         }
