@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use dunlin_dns::{DnsConfig, DnsServer, Upstream};
+use dunlin_test_host::wait::until_true;
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A as Address, SOA as Soa};
 use hickory_proto::rr::{Name, RData, Record};
@@ -192,13 +193,12 @@ async fn when_nobody_answers_the_old_answer_is_told_or_the_failure() {
     let (server, at) = started(forwarding(&[&resolver.at.to_string()])).await;
     assert_eq!(udp(at, &ask("never.example")).await.code(), 2);
     assert_eq!(first(&udp(at, &ask("old.example")).await), "192.0.2.9");
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while server.answers().forwarded.stale == 0 {
-        assert!(tokio::time::Instant::now() < deadline, "{:?}", server.answers());
+    until_true("an old answer to be given", Duration::from_secs(20), async || {
         let reply = udp(at, &ask("old.example")).await;
         assert_eq!((reply.code(), first(&reply).as_str()), (0, "192.0.2.9"));
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        server.answers().forwarded.stale > 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -213,11 +213,8 @@ async fn a_resolver_that_asks_us_back_is_found_and_left_out() {
             let _gone = socket.send_to(&buffer[..length], at).await;
         }
     });
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while server.answers().forwarded.healthy > 0 {
-        assert!(tokio::time::Instant::now() < deadline, "the loop is not found");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let is_found = async || server.answers().forwarded.healthy == 0;
+    until_true("the loop to be found", Duration::from_secs(20), is_found).await;
     assert_eq!(udp(at, &ask("example.org")).await.code(), 2, "nobody is left to ask");
     let mut own = config();
     own.listen = vec!["127.0.0.1:0".parse().unwrap()];
