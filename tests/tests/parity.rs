@@ -1,7 +1,7 @@
 //! The same scenario files that the simulator runs, against real agents: untimed, for the promises, and for counts that are
 //! the same kind of number in both worlds.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dunlin_sim::cli::{Outcome, RunOptions, run};
 use dunlin_sim::scenario::Scenario;
@@ -29,6 +29,10 @@ fn simulated(name: &str) -> Outcome {
     run(&options).expect("the simulator runs it").remove(0)
 }
 
+/// What comes with time is counted for so long: the real flock is done with its steps within a second or two, most packets of
+/// which are news of the death, while a simulated one rests between its steps.
+const AT_REST: Duration = Duration::from_secs(20);
+
 /// Per thousand seconds and node, both lie within a wide factor.
 fn near(what: &str, real: (u64, u64), simulated: (u64, u64)) {
     let rate = |(count, seconds): (u64, u64)| count * 1_000 / seconds.max(1) / u64::from(NODES);
@@ -45,6 +49,7 @@ fn kill_one_on_real_agents() {
     let (before, start) = (Counts::of(&flock), Instant::now());
     let done = flock.play(&steps);
     assert_eq!(done.len(), 2, "{done:?}");
+    std::thread::sleep(AT_REST.saturating_sub(start.elapsed()));
     let (real, took) = (Counts::of(&flock).since(&before), start.elapsed().as_secs());
     let outcome = simulated("kill-one");
     let (counts, seconds) = (outcome.counts, outcome.simulated_s as u64);
