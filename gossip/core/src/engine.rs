@@ -352,6 +352,10 @@ impl Gossip {
 
     /// Merges a record; tells, persists and spreads what came of it.
     fn take(&mut self, wall: Wall, record: Record, origin: Origin, out: &mut GossipOutputs) {
+        // What comes after the drop, in the same frame as its reason too, would be the next boot's whole state.
+        if self.dropped {
+            return;
+        }
         out.cost += 3;
         let over = if let Origin::Link(link) = origin { Some(link) } else { None };
         if self.state.is_left_behind_by(&record) {

@@ -1,16 +1,16 @@
-//! Desired state: a multi-value register per key, each with its own causal context.
+//! Desired state: a multi-value register per key, each of whose records has its own causal context.
 //!
-//! The law: what a register holds is the set of maximal records, by causality, of all that ever reached it, so any order
-//! of arrival gives the same. Causality is `crdts`' vector clock comparison; the register is rebuilt from its records for
-//! each merge, as the records (bytes that nobody encodes again) are the only state there is. Containers of `crdts` are
-//! never kept, sent or hashed: they are not canonical.
+//! The law: a record goes when another comes whose author had seen it, so that what stays is the set of maximal records of
+//! all that ever reached the register, in any order of arrival. These are dotted version vectors (Preguiça, Baquero et al.,
+//! 2010): a record is one dot, and a context says which dots are under it. The register is rebuilt from its records for
+//! each merge, as the records (bytes that nobody encodes again) are the only state there is.
 //!
-//! Two records with one clock can only come from a faulty writer; the greater bytes stay, so that even then all agree.
+//! All agree even on what a faulty writer sent, whose contexts may contradict each other: a record gives way only to one
+//! that is greater by (HLC, author, bytes), so that no circle of records drives each other out for ever.
 
 use alloc::vec::Vec;
 
-use crdts::mvreg::Op;
-use crdts::{CmRDT as _, Dot, MVReg, VClock};
+use crdts::{CmRDT as _, Dot, VClock};
 
 use super::canonical;
 use crate::canary::{Bug, planted};
@@ -29,21 +29,18 @@ fn seen(record: &Record) -> (&[(Actor, u64)], u64) {
     }
 }
 
-/// Of these dots the ones that a record's author had seen.
-///
-/// Only the dots of the records at hand count: of settled hours a context names none, as everybody has seen all of them.
-fn context(record: &Record, dots: &[(Actor, u64)]) -> VClock<Actor> {
-    let (seen, below) = seen(record);
-    let covers = |(actor, counter): &&(Actor, u64)| {
-        let at = seen.binary_search_by_key(actor, |(actor, _)| *actor);
-        let is_named = at.ok().and_then(|at| seen.get(at)).is_some_and(|(_, newest)| newest >= counter);
-        is_named || Hlc(*counter).hour() < below
+/// True if a record makes another one go: its author had seen it, or they bear one stamp (which only a faulty writer gives
+/// twice) and this has the greater bytes.
+fn supersedes(newer: &Record, older: &Record) -> bool {
+    if newer.author() == older.author() && newer.hlc() == older.hlc() {
+        return newer.bytes() > older.bytes();
+    }
+    let (seen, below) = seen(newer);
+    let names = |actor: Actor| {
+        let at = seen.binary_search_by_key(&actor, |(actor, _)| *actor).ok();
+        at.and_then(|at| seen.get(at)).is_some_and(|(_, newest)| *newest >= older.hlc().0)
     };
-    dots.iter().filter(covers).map(|(actor, counter)| Dot::new(*actor, *counter)).collect()
-}
-
-fn dot(record: &Record) -> Option<(Actor, u64)> {
-    Some((record.author()?, record.hlc().0))
+    newer.hlc() > older.hlc() && (older.hlc().hour() < below || older.author().is_some_and(names))
 }
 
 /// What a register holds after one more record; `None` if that is what it held before.
@@ -56,18 +53,11 @@ pub(super) fn merge(held: &[Record], record: &Record) -> Option<Vec<Record>> {
     if planted(Bug::RemovalForgotten) && record.payload().is_none() {
         return (!held.is_empty()).then(Vec::new);
     }
-    let dots: Vec<(Actor, u64)> = held.iter().chain([record]).filter_map(dot).collect();
-    let clock = context(record, &dots);
-    let mut register = MVReg::new();
-    for sibling in held {
-        let theirs = context(sibling, &dots);
-        if theirs == clock && sibling.bytes() >= record.bytes() {
-            return None;
-        }
-        register.apply(Op::Put { clock: theirs, val: sibling.clone() });
+    if held.iter().any(|sibling| sibling == record || supersedes(sibling, record)) {
+        return None;
     }
-    register.apply(Op::Put { clock, val: record.clone() });
-    let mut records = register.read().val;
+    let mut records: Vec<Record> = held.iter().filter(|sibling| !supersedes(record, sibling)).cloned().collect();
+    records.push(record.clone());
     records.sort_unstable_by(|a, b| rank(b).cmp(&rank(a)));
     records.truncate(MAX_SIBLINGS);
     records.sort_unstable_by(canonical);

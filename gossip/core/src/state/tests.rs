@@ -1,4 +1,5 @@
 mod collect;
+mod liars;
 mod removed;
 
 use alloc::sync::Arc;
@@ -397,25 +398,6 @@ fn too_many_siblings_are_cut_the_same_way_everywhere() {
         assert_eq!(kept.get_or_insert_with(|| siblings.clone()), &siblings);
         check_derived(&state);
     }
-}
-
-#[test]
-fn a_faulty_writer_cannot_part_two_nodes() {
-    let forge = |text: &[u8]| {
-        let stamp =
-            Context { author: actor(1, 1), asker: Asker::default(), seen: vec![(actor(1, 1), 7)], below: 0 }.into();
-        let seq = Stamp::Sequence { generation: Generation(1), sequence: 7 };
-        [
-            Record::write(key(1), stamp, Hlc(7), Some(text)),
-            Record::write(RecordId::header(node(1)), seq, Hlc(7), Some(text)),
-            Record::write(RecordId::roster(node(1)), Stamp::Fact { author: actor(1, 1) }, Hlc(7), Some(text)),
-        ]
-    };
-    let (mut a, mut b) = (State::new(actor(2, 1)), State::new(actor(3, 1)));
-    merge_all(&mut a, forge(b"one").iter().chain(&forge(b"two")));
-    merge_all(&mut b, forge(b"two").iter().chain(&forge(b"one")));
-    assert_eq!(contents(&a), contents(&b));
-    assert_eq!(a.len(), 3);
 }
 
 #[test]

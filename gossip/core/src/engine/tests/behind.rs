@@ -1,6 +1,7 @@
 //! Nodes that were away for long: what they bring back, and what becomes of them.
 
 use super::*;
+use crate::wire::Stamp;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Longer than hours take to be published and settled, and tombstones to be dropped.
@@ -146,4 +147,36 @@ fn a_flock_that_was_off_for_a_year_comes_back_whole() {
         assert!(world.value(n, "kept").is_some() && world.value(n, "new").is_some());
         assert!(!world.has_event(n, |event| matches!(event, GossipEvent::Peer(PeerChange::Forgotten { .. }))));
     }
+}
+
+#[test]
+fn what_comes_after_the_drop_is_not_kept() {
+    let mut world = World::new(2, 27);
+    (1..=2).for_each(|n| world.boot(n));
+    world.run(Duration::from_secs(12));
+    let newest = world.gossip(2).generation();
+    let earlier = Stamp::Sequence { generation: Generation(newest.0 - 1), sequence: 0 };
+    // Of an earlier boot that had published hours which this one does not remember.
+    let (roster, remembers, from, below, digests) = (7_u64, 0_u64, 0_u64, 5_u64, Vec::<(u64, u64)>::new());
+    let hours = codec::encode(&(roster, remembers, from, below, digests));
+    let proof = Record::write(RecordId::new(Class::OneWriter, Kind::HOURS, &node(2).0), earlier, Hlc(7), Some(&hours));
+    let other = Record::write(
+        RecordId::header(node(1)),
+        Stamp::Sequence { generation: Generation(u64::MAX / 2), sequence: 0 },
+        Hlc(8),
+        Some(b"1"),
+    );
+    world.act(2, |gossip, _, wall, out| {
+        assert!(gossip.state().siblings(other.id()).first() != Some(&other));
+        gossip.take(wall, proof, Origin::Rider, out);
+        assert!(gossip.dropped);
+        gossip.take(wall, other.clone(), Origin::Rider, out);
+        gossip.flush_persist(out);
+        let is_other = |op: &PersistOp| matches!(op, PersistOp::Put { bytes, .. } if bytes == other.bytes());
+        let mut asked = out.list.iter().filter_map(|output| match output {
+            GossipOutput::Persist { ops, .. } => Some(ops),
+            _ => None,
+        });
+        assert!(!asked.any(|ops| ops.iter().any(is_other)), "the next boot would find a disk that is not empty");
+    });
 }
