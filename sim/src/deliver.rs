@@ -4,12 +4,13 @@ use dunlin_core::face::{DriverCommand, Event as CoreEvent, EventKind, Input, Out
 use dunlin_gossip::face::{Frame, GossipEvent, GossipInput, GossipOutput, LinkId, MemberState};
 use dunlin_gossip::id::NodeId;
 use dunlin_gossip::limits::SEAL_OVERHEAD;
-use dunlin_gossip::model::ServiceKey;
+use dunlin_gossip::model::{AllocId, ReplicaKey, ServiceKey};
 use dunlin_names::NameChange;
 
 use crate::answers::Place;
 use crate::chronicle::{Kind, Message};
 use crate::event::Event;
+use crate::host::Host;
 use crate::inside;
 use crate::invariant::{p2_disk_first, p2_unknown_kinds, p8_honest_names};
 use crate::net::{CREDIT_PORTION, HostNo, IDLE_TIMEOUT};
@@ -112,8 +113,27 @@ impl World {
         if hangs {
             self.faults.bite("hang-drivers");
         }
+        if let DriverCommand::Stop { alloc, .. } = &command {
+            self.told_to_end(no, *alloc);
+        }
+        let host = &mut self.hosts[no as usize];
         let effects = host.processes.command(command, self.now + wait, host.clock, &mut host.rng);
         self.effects(no, wait, effects);
+    }
+
+    /// A process is told to end: too early, if others could be answered with and somebody may still have its address.
+    fn told_to_end(&mut self, no: HostNo, alloc: AllocId) {
+        let Self { hosts, partings, truth, now, .. } = self;
+        let host = &hosts[no as usize];
+        let Some(process) = host.processes.all.get(&alloc).filter(|p| p.is_ready(*now) && !p.is_stopping()) else {
+            return;
+        };
+        let replica = &process.replica;
+        let is_named = host.names.has(replica, host.id);
+        let kept = partings.ends(*now, replica, no);
+        let answers = host.names.of(&replica.service);
+        let has_other = answers.is_some_and(|all| all.keys().any(|place| *place != (replica.slot, host.id)));
+        truth.figures.early_signals += u64::from(has_other && (is_named || kept));
     }
 
     /// Inputs must not be fed while outputs are drained: they come with the next event.
@@ -383,13 +403,24 @@ impl World {
 
     /// A host's answers about a service changed, at some places or at any.
     fn answers_changed(&mut self, no: HostNo, service: &ServiceKey, changed: Option<&[Place]>) {
-        let Self { truth, hosts, now, chronicle, by_id, .. } = self;
+        let Self { truth, partings, hosts, now, chronicle, by_id, .. } = self;
         let answers = hosts[no as usize].names.of(service);
         let ids = |host: HostNo| hosts[host as usize].id;
         let has = |slot, host| answers.is_some_and(|set| set.contains_key(&(slot, ids(host))));
         let numbered = |place: &Place| Some((place.0, *by_id.get(&place.1)?));
         let changed: Option<Vec<_>> = changed.map(|places| places.iter().filter_map(numbered).collect());
         truth.names_changed(*now, no, service, changed.as_deref(), |(slot, host)| has(slot, host));
+        partings.changed(*now, no, service, |(slot, host)| has(slot, host));
+        let own = changed.iter().flatten().filter(|(slot, host)| *host == no && !has(*slot, no));
+        for (slot, _) in own {
+            let replica = ReplicaKey { service: service.clone(), slot: *slot };
+            let runs = truth.runs.get(&replica).into_iter().flatten().any(|run| run.host == no);
+            if runs {
+                let answers = |host: &&Host| host.names.has(&replica, ids(no));
+                let answering = hosts.iter().filter(answers).map(|host| host.no).collect();
+                partings.begins(*now, service, (*slot, no), answering);
+            }
+        }
         if let Some(chronicle) = chronicle {
             let all = hosts.iter().filter(|host| host.is_up()).count();
             chronicle.named(*now, no, service, all, has);

@@ -28,6 +28,7 @@ mod invariant;
 mod measure;
 mod net;
 mod operator;
+mod parting;
 pub mod placing;
 mod promise;
 mod queue;

@@ -43,6 +43,7 @@ pub(crate) struct Figures {
     pub(crate) abandoned: u64,
     pub(crate) outages: u64,
     pub(crate) drain_losses: u64,
+    pub(crate) early_signals: u64,
     pub(crate) shares: u64,
     pub(crate) hurried: u64,
     pub(crate) gaps: u64,

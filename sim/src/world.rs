@@ -21,6 +21,7 @@ use crate::host::Host;
 use crate::invariant::{Checks, p3_drain, p4_overcommit, p5_abandoned, p5_jobs, p6_at_most_one, p7_share, p8_answers};
 use crate::net::{HostNo, Net};
 use crate::operator::Operator;
+use crate::parting::Partings;
 use crate::queue::{MS, Nanos, Queue, SECOND};
 use crate::recording::Recorder;
 use crate::scenario::{Scenario, Start, Step};
@@ -45,6 +46,7 @@ pub(crate) struct World {
     pub(crate) by_id: BTreeMap<NodeId, HostNo>,
     pub(crate) net: Net,
     pub(crate) truth: Truth,
+    pub(crate) partings: Partings,
     pub(crate) operator: Operator,
     pub(crate) faults: Faults,
     pub(crate) checks: Checks,
@@ -83,6 +85,7 @@ impl World {
             by_id: hosts.iter().map(|host| (host.id, host.no)).collect(),
             net: Net::new(scenario.network.clone(), scenario.zones.latency.clone(), zone_of, seed.split("net").rng()),
             truth: Truth::default(),
+            partings: Partings::default(),
             operator: Operator::default(),
             faults: Faults::default(),
             checks: Checks::new(&scenario),
@@ -375,6 +378,7 @@ impl World {
         host.disk.crash(&mut host.rng);
         host.names.clear();
         self.truth.stops_answering(no);
+        self.partings.stops_answering(no);
         self.operator.forget(no);
         self.checks.membership_changed(self.now);
         self.drop_links(no);
@@ -440,6 +444,7 @@ impl World {
     /// A running process is gone: the truth knows, and who still answers with it is noted.
     pub(crate) fn process_ended(&mut self, no: HostNo, replica: &ReplicaKey, alloc: AllocId, why: &str) {
         self.truth.ended(self.now, replica, alloc, why);
+        self.partings.ends(self.now, replica, no);
         let id = self.hosts[no as usize].id;
         let answers = |host: &&Host| host.names.has(replica, id);
         let answering: BTreeSet<HostNo> = self.hosts.iter().filter(answers).map(|host| host.no).collect();

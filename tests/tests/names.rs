@@ -164,3 +164,56 @@ fn with_two_name_servers_an_agent_s_restart_costs_no_answer() {
         assert!(counts[1] == 0 && counts[2] > 0, "asked, failed, found: {counts:?}");
     }
 }
+
+/// How long a client of the test below keeps an answer: its TTL of a second, less what a busy machine takes to give it.
+const KEPT: Duration = Duration::from_millis(900);
+
+/// Connects to all that names answer with, as long as an answer may be kept: how often, and how often in vain.
+fn client(server: SocketAddr, is_over: &AtomicBool) -> [u64; 2] {
+    let (mut tried, mut refused) = (0, 0);
+    while !is_over.load(Ordering::Relaxed) {
+        let asked = std::time::Instant::now();
+        let instances = ask::instances(server, "web").unwrap_or_default();
+        while asked.elapsed() < KEPT && !is_over.load(Ordering::Relaxed) {
+            for instance in &instances {
+                tried += 1;
+                refused += u64::from(std::net::TcpStream::connect_timeout(instance, PATIENCE).is_err());
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+    [tried, refused]
+}
+
+#[test]
+fn who_keeps_an_answer_for_its_ttl_runs_into_no_closed_port() {
+    let cluster = Cluster::start(1);
+    let web = |version: u32| {
+        stack("n1")
+            .replace("{mode: global}", "{replicas: 2}")
+            .replace("    ports:", &format!("    environment: {{VERSION: 'v{version}'}}\n    ports:"))
+    };
+    let deploy = |version: u32| {
+        let deployed = cluster.deploy(0, &web(version), &["--wait"]);
+        assert!(deployed.status.success(), "{}", text(&deployed.stderr));
+        let _rows = cluster.wait_ready(0, 3);
+    };
+    deploy(1);
+    let server = ask::server(&cluster, 0);
+    let is_over = AtomicBool::new(false);
+    let [tried, refused] = std::thread::scope(|scope| {
+        let client = scope.spawn(|| client(server, &is_over));
+        deploy(2);
+        let scaled = cluster.nodes[0].run(&["scale", "web=1"]);
+        assert!(scaled.status.success(), "{}", text(&scaled.stderr));
+        let _rows = cluster.wait_ready(0, 2);
+        let gone = || match cluster.ps(0)?.iter().filter(|row| row["service"] == "web").count() {
+            1 => Ok(()),
+            n => Err(format!("{n} of web")),
+        };
+        until("one of web to be left", PATIENCE, gone);
+        is_over.store(true, Ordering::Relaxed);
+        client.join().expect("the client")
+    });
+    assert!(tried > 0 && refused == 0, "{refused} of {tried} connections were refused");
+}

@@ -28,5 +28,9 @@ pub use name::{Fqdn, address_of_reverse, reverse};
 pub use quick::{MAX_PAYLOAD, MIN_PAYLOAD, Quick, SOA_MINIMUM, SOA_TIMERS};
 pub use zone::{RESERVED, Zone};
 
+/// Time to live of the answers about the flock: what changes within a second must be asked again within a second. What stops
+/// waits for it.
+pub const TTL: core::time::Duration = core::time::Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests;

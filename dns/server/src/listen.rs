@@ -44,8 +44,6 @@ pub struct DnsConfig {
     pub here: Option<NodeId>,
     /// The zone's names are answered from the start. If not, they are SERVFAIL until [`DnsServer::knows_zone`].
     pub knows_zone: bool,
-    /// TTL of all records in seconds.
-    pub ttl: u32,
     /// Who may ask; everybody else is REFUSED.
     pub allow: Vec<Network>,
     /// Datagrams a second that one client may send to one thread; none: no limit.
@@ -68,7 +66,6 @@ impl DnsConfig {
             cluster: cluster.to_owned(),
             here: None,
             knows_zone: true,
-            ttl: 1,
             allow: Network::private(),
             rate: None,
             forward: Vec::new(),
@@ -254,7 +251,8 @@ impl Drop for DnsServer {
 }
 
 fn share(config: &DnsConfig) -> (Arc<Shared>, Arc<Tally>) {
-    let mut zone = Zone::new(&config.domain, &config.cluster, config.ttl);
+    let mut zone =
+        Zone::new(&config.domain, &config.cluster, u32::try_from(dunlin_names::TTL.as_secs()).unwrap_or(u32::MAX));
     if let Some(here) = config.here {
         zone = zone.seen_from(here);
     }

@@ -135,6 +135,8 @@ bugs! {
     // Placement and claims.
     /// A node takes one more than it has room for (P4).
     RoomOffByOne = "room-off-by-one",
+    /// Who stops is told to end at once, while others still answer with it, or have its address (P8).
+    SignalAtOnce = "signal-at-once",
     /// What is stopping no longer counts against the room (P4).
     StoppingNotCounted = "stopping-not-counted",
     /// A replica's wait on the ladder starts anew with every look (P3).

@@ -17,8 +17,6 @@ use serde::Serialize;
 use crate::resolvers::{self, Resolvers, WorkloadDns};
 use crate::settings::Settings;
 
-/// Time to live of every answer, in seconds: what changes within a second must be asked again within a second.
-const TTL: u32 = 1;
 /// What this host asks for names.
 pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// How often the round trips to other nodes are looked at: they say what is near.
@@ -74,7 +72,6 @@ impl Names {
         let mut config = DnsConfig::new(listen, &settings.domain, &cluster.to_string(), seed);
         config.here = Some(me);
         config.knows_zone = false;
-        config.ttl = TTL;
         config.allow.extend(settings.dns_allow.iter().copied());
         config.allow.extend(own_networks());
         config.rate = settings.dns_rate;

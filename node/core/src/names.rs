@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use dunlin_gossip::canary::{Bug, planted};
 use dunlin_gossip::face::MemberState;
 use dunlin_gossip::id::NodeId;
-use dunlin_gossip::model::{Allocation, Reach, ReplicaKey, ServiceKey, Slot};
+use dunlin_gossip::model::{AllocId, Allocation, Reach, ReplicaKey, ServiceKey, Slot};
 use dunlin_gossip::paged::Paged;
 use dunlin_gossip::time::{Duration, Instant};
 use dunlin_names::{Instance, NameChange};
@@ -184,6 +184,15 @@ impl Names {
             out.push(Output::Names(NameChange::Places { service, places: gone, instances: Vec::new() }));
         }
     }
+}
+
+/// True if names answer with another instance of a service than this, on a node that is alive.
+pub(crate) fn has_other(view: &View, service: &ServiceKey, this: (NodeId, AllocId)) -> bool {
+    let is_wanted = view.services().contains_key(service);
+    is_wanted
+        && view
+            .of_service(service)
+            .any(|(node, id, alloc)| (node, id) != this && is_alive(view, node) && instance(node, alloc).is_some())
 }
 
 /// True while a service that is large may not yet be told whole again. One that has become small since need not wait.

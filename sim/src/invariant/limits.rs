@@ -41,6 +41,7 @@ pub(super) fn check(world: &mut World) -> Vec<String> {
         ("lost-runs", lost_runs, limits.lost_runs),
         ("remains", remains, limits.remains),
         ("left-out", left_out, limits.left_out),
+        ("early-signals", figures.early_signals, limits.early_signals),
     ];
     let times = [
         ("failover", figures.failover.quantile(1, 1), limits.failover),

@@ -40,6 +40,8 @@ pub struct Limits {
     pub remains: Option<u64>,
     /// Agents that left the meaning of a record out.
     pub left_out: Option<u64>,
+    /// Instances that were told to end while somebody could still have their address from an answer.
+    pub early_signals: Option<u64>,
     /// From a host's death to its last replica being ready elsewhere.
     pub failover: Option<Nanos>,
     /// How long a service had nothing ready after a fault.
@@ -72,6 +74,7 @@ impl Limits {
             lost_runs: number(&mut map, "lost-runs")?,
             remains: number(&mut map, "remains")?,
             left_out: number(&mut map, "left-out")?,
+            early_signals: number(&mut map, "early-signals")?,
             failover: map.maybe("failover", None, |v| v.time().map(Some))?,
             dark: map.maybe("dark", None, |v| v.time().map(Some))?,
             duplicate: map.maybe("duplicate", None, |v| v.time().map(Some))?,
@@ -80,7 +83,7 @@ impl Limits {
         };
         map.end(
             "false-positives, renewals, surplus-moves, abandoned, outages, drain-losses, shares, hurried, unshared, gaps, reruns, crowded, overlaps, lost-runs, remains, \
-             left-out, failover, dark, duplicate, deploy, dns-stale",
+             left-out, early-signals, failover, dark, duplicate, deploy, dns-stale",
         )?;
         Ok(limits)
     }
@@ -104,6 +107,7 @@ impl Limits {
             ("lost-runs", self.lost_runs),
             ("remains", self.remains),
             ("left-out", self.left_out),
+            ("early-signals", self.early_signals),
         ];
         let times = [
             ("failover", self.failover),

@@ -22,6 +22,7 @@ use crate::engine::Node;
 use crate::face::{
     DriverCommand, DriverEvent, EventKind, Exit, Output, Outputs, ProbeOutcome, StartFailure, StartSpec,
 };
+use crate::names;
 use crate::view::{held, offered};
 
 /// A command that is not answered is repeated after this time (beyond a stop's grace).
@@ -30,6 +31,8 @@ const RESEND: Duration = Duration::from_secs(30);
 const MAX_RESENDS: u32 = 10;
 /// How often another dynamic port is tried.
 const MAX_PORT_TRIES: usize = 16;
+/// What a stop waits at most for the last node to hear that an instance has left the names.
+const MAX_NEWS: Duration = Duration::from_secs(2);
 /// Longest text that a record carries for people.
 const MAX_DETAIL: usize = 200;
 
@@ -377,8 +380,29 @@ impl Node {
         out.push(Output::Driver(DriverCommand::Stop { alloc: id, stop }));
     }
 
-    /// Gives an allocation up for good. What runs counts against our room until the driver confirms its end.
+    /// Gives an allocation up for good. What runs counts against our room until the driver confirms its end. It leaves the
+    /// names at once, and is told to end when nobody should still have an answer with it, if others can be answered with.
     pub(crate) fn stop(&mut self, id: AllocId, why: &str, now: Instant, out: &mut Outputs) {
+        let Some(own) = self.owned.map.get(&id) else { return };
+        let serves = own.service.as_ref().is_some_and(|service| service.mode.job().is_none());
+        let is_named = serves && own.record.ready && own.record.endpoint.is_some();
+        let lingers = is_named && names::has_other(&self.view, &own.record.replica.service, (self.me, id));
+        let linger = if lingers && !planted(Bug::SignalAtOnce) { self.linger() } else { Duration::ZERO };
+        self.stop_after(id, why, linger, now, out);
+    }
+
+    /// As [`stop`](Self::stop), where each moment that it runs on may be one too many.
+    pub(crate) fn stop_at_once(&mut self, id: AllocId, why: &str, now: Instant, out: &mut Outputs) {
+        self.stop_after(id, why, Duration::ZERO, now, out);
+    }
+
+    /// The longest that somebody keeps an answer with an instance which has just left the names here: until the last node
+    /// has heard of it, and the TTL.
+    fn linger(&self) -> Duration {
+        dunlin_names::TTL + self.gossip.spread_time().saturating_mul(2).min(MAX_NEWS)
+    }
+
+    fn stop_after(&mut self, id: AllocId, why: &str, linger: Duration, now: Instant, out: &mut Outputs) {
         let Some(own) = self.owned.map.get_mut(&id) else { return };
         let replica = own.record.replica.clone();
         match next(own.record.phase, Cue::Stop) {
@@ -392,8 +416,11 @@ impl Node {
                 own.record.ready = false;
                 own.record.detail = String::from(why);
                 (own.health, own.resends) = (None, 0);
+                own.resend = Some(now + linger);
                 self.touched(id, now, true);
-                self.send_stop(id, now, out);
+                if linger.is_zero() {
+                    self.send_stop(id, now, out);
+                }
             }
         }
         self.log.replica(NoticeLevel::Info, EventKind::Claim, self.me, &replica, alloc::format!("given up: {why}"));

@@ -186,7 +186,7 @@ impl Node {
         for id in self.owned.of_replica(replica) {
             let is_live = self.owned.map.get(&id).is_some_and(|own| own.is_leased() && own.record.phase.is_live());
             if is_live {
-                self.stop(id, "too few voters answer: its lease could not be renewed", now, out);
+                self.stop_at_once(id, "too few voters answer: its lease could not be renewed", now, out);
             }
         }
     }
