@@ -185,6 +185,15 @@ fn client(server: SocketAddr, is_over: &AtomicBool) -> [u64; 2] {
     [tried, refused]
 }
 
+/// Tells the client that it is over, also where the test fails meanwhile.
+struct Told<'a>(&'a AtomicBool);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn who_keeps_an_answer_for_its_ttl_runs_into_no_closed_port() {
     let cluster = Cluster::start(1);
@@ -203,16 +212,17 @@ fn who_keeps_an_answer_for_its_ttl_runs_into_no_closed_port() {
     let is_over = AtomicBool::new(false);
     let [tried, refused] = std::thread::scope(|scope| {
         let client = scope.spawn(|| client(server, &is_over));
+        let told = Told(&is_over);
         deploy(2);
         let scaled = cluster.nodes[0].run(&["scale", "web=1"]);
         assert!(scaled.status.success(), "{}", text(&scaled.stderr));
         let _rows = cluster.wait_ready(0, 2);
-        let gone = || match cluster.ps(0)?.iter().filter(|row| row["service"] == "web").count() {
+        let gone = || match cluster.ps(0)?.iter().filter(|row| row["service"] == "shop/web").count() {
             1 => Ok(()),
             n => Err(format!("{n} of web")),
         };
         until("one of web to be left", PATIENCE, gone);
-        is_over.store(true, Ordering::Relaxed);
+        drop(told);
         client.join().expect("the client")
     });
     assert!(tried > 0 && refused == 0, "{refused} of {tried} connections were refused");
