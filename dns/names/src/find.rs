@@ -91,8 +91,12 @@ impl Zone {
             [service, proto, stack] if service.starts_with('_') && protocol(proto).is_some() => {
                 let named = service.get(1..).and_then(|service| self.service(service, stack));
                 let (Some(held), Some(proto)) = (named, protocol(proto)) else { return Found::Nothing };
-                let instances = held.instances.iter().map(|instance| (held, instance)).collect();
                 let port = Port::Named(None, proto);
+                let all: Vec<&Instance> = held.instances.iter().collect();
+                if !has_port(&all, port) {
+                    return Found::Nothing;
+                }
+                let instances = all.into_iter().map(|instance| (held, instance)).collect();
                 Found::Service(Asked { instances, port, order: Order::All, subject: Subject::Service })
             }
             [front @ .., service, stack] => match self.service(service, stack) {
@@ -163,9 +167,14 @@ impl Zone {
         };
         let port = match rest {
             [] => Port::Any,
-            [proto] if protocol(proto).is_some() => return Found::Empty,
+            [proto] => match protocol(proto) {
+                Some(proto) if has_port(&instances, Port::Named(None, proto)) => return Found::Empty,
+                _ => return Found::Nothing,
+            },
             [port, proto] => match (port.strip_prefix('_'), protocol(proto)) {
-                (Some(port), Some(proto)) => Port::Named(Some(port), proto),
+                (Some(port), Some(proto)) if has_port(&instances, Port::Named(Some(port), proto)) => {
+                    Port::Named(Some(port), proto)
+                }
                 _ => return Found::Nothing,
             },
             _ => return Found::Nothing,
@@ -180,6 +189,11 @@ impl Zone {
         let exact = labels.get(key).map(String::as_str);
         exact.or_else(|| labels.iter().find(|(held, _)| held.eq_ignore_ascii_case(key)).map(|(_, value)| &**value))
     }
+}
+
+/// True if an instance has such a port, or if there is none that could tell: which ports a service has, its instances say.
+fn has_port(instances: &[&Instance], port: Port<'_>) -> bool {
+    instances.is_empty() || instances.iter().any(|instance| instance.ports.iter().any(|held| port.fits(held)))
 }
 
 /// `_tcp` or `_udp`, without its sign.

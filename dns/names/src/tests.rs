@@ -83,7 +83,10 @@ fn every_form_of_name_answers() {
     check("web.shop.dunlin.internal", Wanted::Srv, &both);
     check("_http._tcp.web.shop.dunlin.internal", Wanted::Srv, &both);
     check("_80._tcp.web.shop.dunlin.internal", Wanted::Srv, &both);
-    check("_http._udp.web.shop.dunlin.internal", Wanted::Srv, &["NoData"]);
+    check("_http._udp.web.shop.dunlin.internal", Wanted::Srv, &["NoName"]);
+    check("_nosuch._tcp.web.shop.dunlin.internal", Wanted::Srv, &["NoName"]);
+    check("_udp.web.shop.dunlin.internal", Wanted::Srv, &["NoName"]);
+    check("_http._tcp.idle.shop.dunlin.internal", Wanted::Srv, &["NoData"]);
     check("_http._tcp.web.shop.dunlin.internal", Wanted::A, &["NoData"]);
     check("_tcp.web.shop.dunlin.internal", Wanted::A, &["NoData"]);
     check("2.web.shop.dunlin.internal", Wanted::A, &["10.0.0.2"]);
@@ -236,7 +239,7 @@ fn instances_are_chosen_by_nearness_label_node_and_chance() {
     check(&zone, "web.shop.n1.node", Wanted::A, &["NoName"]);
     check(&zone, "shop.n3.node", Wanted::A, &["NoData"]);
     check(&zone, "_web._tcp.shop", Wanted::Srv, &near);
-    check(&zone, "_web._udp.shop", Wanted::Srv, &["NoData"]);
+    check(&zone, "_web._udp.shop", Wanted::Srv, &["NoName"]);
     check(&zone, "_none._tcp.shop", Wanted::Srv, &["NoName"]);
     check(&zone, "_tcp.shop", Wanted::Srv, &["NoData"]);
     check(&zone, "_tcp.nostack", Wanted::Srv, &["NoName"]);

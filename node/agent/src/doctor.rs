@@ -14,6 +14,9 @@ use crate::resolvers;
 use crate::run::Agent;
 use crate::sight::Sight;
 
+/// Where the stub of systemd-resolved listens.
+const STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
+
 /// A clock this far off is worth a word; transit and a busy machine stay below.
 const CLOCK_WARN_MS: u64 = 1_000;
 /// From here on the node accepts no writes.
@@ -324,19 +327,32 @@ fn query(zone: &str, kind: u8) -> Vec<u8> {
     query
 }
 
+/// The commands that let this host ask a server of ours for the zone.
+fn let_it_ask(at: SocketAddr, zone: &str, text: &str) -> String {
+    // Its stub resolver stands in `resolv.conf`, which it writes itself; it takes ports, and a server for a zone alone.
+    let is_resolved = text.contains("systemd-resolved") || resolvers::servers(text).contains(&STUB);
+    if is_resolved {
+        return format!(
+            "mkdir -p /etc/systemd/resolved.conf.d; printf '[Resolve]\\nDNS={at}\\nDomains=~{zone}\\nDNSSEC=no\\n' \
+             >/etc/systemd/resolved.conf.d/dunlin.conf; systemctl restart systemd-resolved"
+        );
+    }
+    format!("sed -i '1i nameserver {}' /etc/resolv.conf; or have the server there forward {zone} to {at}", at.ip())
+}
+
 /// Whether this host itself asks our server. It need not.
-pub(crate) fn resolver(listens: &[SocketAddr], text: &str) -> CheckRow {
+pub(crate) fn resolver(listens: &[SocketAddr], zone: &str, text: &str) -> CheckRow {
     let servers = resolvers::servers(text);
     let ours = |ip: &IpAddr| resolvers::covers(listens, SocketAddr::new(*ip, resolvers::PORT));
     let named = servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let on_53 = listens.iter().any(|at| at.port() == resolvers::PORT);
+    let on_53 = listens.iter().find(|at| at.port() == resolvers::PORT);
     match (on_53, servers.iter().any(ours)) {
         (_, true) => check("resolv.conf", Verdict::Ok, format!("this host asks {named}"), ""),
-        (true, false) => {
-            let remedy = "name this node's address first in /etc/resolv.conf, or forward the zone to it";
-            check("resolv.conf", Verdict::Warn, format!("this host asks {named}, not this node"), remedy)
+        (Some(at), false) => {
+            let remedy = let_it_ask(*at, zone, text);
+            check("resolv.conf", Verdict::Warn, format!("this host asks {named}, not this node"), &remedy)
         }
-        (false, false) => {
+        (None, false) => {
             check("resolv.conf", Verdict::Ok, format!("this host asks {named}; this node's DNS is not on port 53"), "")
         }
     }
@@ -353,10 +369,15 @@ mod tests {
     #[test]
     fn the_resolver_of_the_host_is_compared_with_our_server() {
         let ours = ["127.0.0.53:53".parse().expect("an address")];
-        let verdict = |listens: &[SocketAddr], text| resolver(listens, text).verdict;
+        let verdict = |listens: &[SocketAddr], text| resolver(listens, "dunlin.internal", text).verdict;
         assert_eq!(verdict(&ours, "search x\nnameserver 127.0.0.53\n"), Verdict::Ok);
         assert_eq!(verdict(&ours, "nameserver 9.9.9.9\nnonsense\n"), Verdict::Warn);
         assert_eq!(verdict(&["127.0.0.1:7453".parse().expect("an address")], "nameserver 9.9.9.9"), Verdict::Ok);
+        let ours = ["10.1.2.3:53".parse().expect("an address")];
+        let remedy = |text| resolver(&ours, "dunlin.internal", text).remedy;
+        assert!(remedy("nameserver 9.9.9.9").starts_with("sed -i '1i nameserver 10.1.2.3' /etc/resolv.conf; or "));
+        let resolved = remedy("nameserver 127.0.0.53\n");
+        assert!(resolved.contains(r"[Resolve]\nDNS=10.1.2.3:53\nDomains=~dunlin.internal\n"), "{resolved}");
     }
 
     #[test]

@@ -105,6 +105,17 @@ fn smallest(root: &Path, groups: &str, controller: &str, read: impl Fn(&Path, bo
     smallest
 }
 
+/// A node's name as an operator wrote it. It is one label of the node's name in DNS, so it has no dots.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn named(text: &str) -> Result<NodeName, String> {
+    if text.contains('.') {
+        return Err("a node's name is one label of a DNS name, so it has no dots".to_owned());
+    }
+    NodeName::new(text).map_err(|error| error.to_string())
+}
+
 /// The host's name, made fit for a node's name; `node` if nothing of it fits.
 #[must_use]
 pub fn name() -> NodeName {

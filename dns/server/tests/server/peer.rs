@@ -132,7 +132,7 @@ async fn compare(server: &DnsServer, at: SocketAddr, peer: SocketAddr) {
 fn question(rng: &mut Rng, names: &[String]) -> Query {
     let mut name = pick(rng, names).clone();
     match rng.below(6) {
-        0 => name = format!("{}.{name}", pick(rng, &["nope", "x.y", "_udp"])),
+        0 => name = format!("{}.{name}", pick(rng, &["nope", "x.y", "_udp", "_nosuch._tcp", "_http._udp"])),
         1 => name = name.split_once('.').map_or(String::new(), |(_, above)| above.to_owned()),
         2 => name = name.to_uppercase(),
         3 => name = format!("none{}.shop.dunlin.internal", rng.below(9)),
@@ -141,11 +141,6 @@ fn question(rng: &mut Rng, names: &[String]) -> Query {
     // Above the zone, nothing is ours.
     if !name.to_lowercase().trim_end_matches('.').ends_with("dunlin.internal") {
         name = "dunlin.internal".to_owned();
-    }
-    // What exists below these here is not exported; see the list above.
-    let selects = name.to_lowercase();
-    if selects.starts_with("_udp.") || selects.contains("_udp.nearest") {
-        name = WEB.to_owned();
     }
     let flags = *pick(rng, &[0, RD, CD, RD | CD, AD, Z]);
     let query = Query::of(&name, *pick(rng, &TYPES)).flags(flags);

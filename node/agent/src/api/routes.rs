@@ -108,7 +108,7 @@ async fn doctor(context: &Arc<Context>) -> Result<Vec<CheckRow>, Problem> {
     let Examined { mut checks, dns, zone } = context.door.examine().await?;
     checks.push(doctor::dns(&dns, &zone).await);
     let text = tokio::fs::read_to_string(RESOLV_CONF).await.unwrap_or_default();
-    checks.push(doctor::resolver(&dns, &text));
+    checks.push(doctor::resolver(&dns, &zone, &text));
     Ok(checks)
 }
 

@@ -11,7 +11,7 @@ use dunlin_agent::resolvers::WorkloadDns;
 use dunlin_agent::settings::{PORT, Settings};
 use dunlin_agent::setup::SetupError;
 use dunlin_agent::{gpus, host};
-use dunlin_gossip::model::{DeviceGroup, Further, MAX_DEVICES, NodeName, Resources, Supply};
+use dunlin_gossip::model::{DeviceGroup, Further, MAX_DEVICES, Resources, Supply};
 use serde::Deserialize;
 
 use super::Done;
@@ -107,7 +107,7 @@ fn settings(args: &Agent, data_dir: &Path) -> Result<Settings, Failure> {
     let file = args.config.as_deref().map(config_file).transpose()?.unwrap_or_default();
     let name = match args.name.as_ref().or(file.name.as_ref()) {
         Some(text) => Some(
-            NodeName::new(text).map_err(|e| Failure::usage(format!("name {text}: {e}"), "dunlin agent --name oslo"))?,
+            host::named(text).map_err(|e| Failure::usage(format!("name {text}: {e}"), "dunlin agent --name oslo"))?,
         ),
         None => None,
     };

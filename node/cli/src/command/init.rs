@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use dunlin_agent::{host, settings, setup};
-use dunlin_gossip::model::NodeName;
 use serde::Serialize;
 
 use super::Done;
@@ -26,7 +25,7 @@ struct InitDocument {
 pub(super) fn run(args: &Init, data_dir: &Path) -> Done {
     let name = match &args.name {
         Some(text) => {
-            NodeName::new(text).map_err(|e| Failure::usage(format!("--name {text}: {e}"), "dunlin init --name oslo"))?
+            host::named(text).map_err(|e| Failure::usage(format!("--name {text}: {e}"), "dunlin init --name oslo"))?
         }
         None => host::name(),
     };
