@@ -19,6 +19,8 @@ const FAILURE: u32 = 1;
 /// How long after its end an answer is still better than none, and the TTL that it is then given (RFC 8767 section 5).
 const STALE: Duration = Duration::from_secs(3_600);
 pub(crate) const STALE_TTL: u32 = 30;
+/// For so long after nobody had a better one, an old answer is told without asking (the failure recheck timer there).
+const RECHECK: Duration = Duration::from_secs(30);
 
 /// What was asked. Answers differ by the flags too.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -50,10 +52,17 @@ impl Kept {
     }
 }
 
+/// An answer, and when somebody was asked for a newer one in vain.
+#[derive(Debug)]
+struct Entry {
+    kept: Arc<Kept>,
+    failed: Option<Instant>,
+}
+
 /// The answers.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
-    kept: HashMap<Key, Arc<Kept>>,
+    kept: HashMap<Key, Entry>,
     /// In order of arrival; keys whose answer was replaced stand here once all the same.
     order: VecDeque<Key>,
     bytes: usize,
@@ -66,12 +75,25 @@ impl Cache {
 
     /// An answer that may be given now.
     pub(crate) fn fresh(&self, key: &Key, now: Instant) -> Option<Arc<Kept>> {
-        self.kept.get(key).filter(|kept| kept.is_fresh(now)).cloned()
+        self.kept.get(key).map(|entry| &entry.kept).filter(|kept| kept.is_fresh(now)).cloned()
     }
 
     /// An answer for when nobody has a better one.
     pub(crate) fn stale(&self, key: &Key, now: Instant) -> Option<Arc<Kept>> {
-        self.kept.get(key).filter(|kept| now < kept.until + STALE).cloned()
+        self.kept.get(key).map(|entry| &entry.kept).filter(|kept| now < kept.until + STALE).cloned()
+    }
+
+    /// Nobody had a better one, or not in time: the old one is told for a while.
+    pub(crate) fn failed(&mut self, key: &Key, now: Instant) {
+        if let Some(entry) = self.kept.get_mut(key) {
+            entry.failed = Some(now);
+        }
+    }
+
+    /// The old answer, if it is too early to ask again.
+    pub(crate) fn excused(&self, key: &Key, now: Instant) -> Option<Arc<Kept>> {
+        let failed = self.kept.get(key)?.failed?;
+        self.stale(key, now).filter(|_| now < failed + RECHECK)
     }
 
     pub(crate) fn put(&mut self, key: Key, kept: Arc<Kept>) {
@@ -83,14 +105,14 @@ impl Cache {
             return;
         }
         self.bytes += kept.bytes;
-        match self.kept.insert(key.clone(), kept) {
-            Some(old) => self.bytes -= old.bytes,
+        match self.kept.insert(key.clone(), Entry { kept, failed: None }) {
+            Some(old) => self.bytes -= old.kept.bytes,
             None => self.order.push_back(key),
         }
         while self.kept.len() > MOST || self.bytes > MOST_BYTES {
             let Some(oldest) = self.order.pop_front() else { return };
             if let Some(old) = self.kept.remove(&oldest) {
-                self.bytes -= old.bytes;
+                self.bytes -= old.kept.bytes;
             }
         }
     }

@@ -25,6 +25,9 @@ use crate::tally::{Forwarded, Tally, add};
 /// Questions under way, and askers of one of them.
 const MOST_FLIGHTS: usize = 1_024;
 const MOST_WAITING: usize = 64;
+/// How long clients wait for a better answer than an old one (the client response timer of RFC 8767 section 5): less than
+/// the second after which ours ask their next server.
+const CLIENTS_WAIT: Duration = Duration::from_millis(800);
 /// How often resolvers are asked for one question.
 const TRIES: usize = 3;
 /// Between two looks for loops, and for a loop to show.
@@ -156,6 +159,12 @@ impl Forwarder {
             let sections = told(&kept, &asker, now, None);
             return self.tell(&asker, &way, sections, now);
         }
+        if let Some(kept) = state.cache.excused(&key, now) {
+            drop(state);
+            add(&self.stale);
+            let sections = told(&kept, &asker, now, Some(STALE_TTL));
+            return self.tell(&asker, &way, sections, now);
+        }
         let is_new = match state.flights.get_mut(&key) {
             Some(waiting) if waiting.len() < MOST_WAITING => {
                 waiting.push((asker, way, now));
@@ -230,9 +239,17 @@ struct Flight {
 
 impl Flight {
     async fn run(self) {
-        let kept = self.forwarder.fetch(&self.key).await.map(Arc::new);
-        let now = Instant::now();
         let forwarder = &self.forwarder;
+        let mut fetch = std::pin::pin!(forwarder.fetch(&self.key));
+        let kept = match tokio::time::timeout(CLIENTS_WAIT, &mut fetch).await {
+            Ok(kept) => kept,
+            Err(_) => {
+                self.tell_old();
+                fetch.await
+            }
+        };
+        let kept = kept.map(Arc::new);
+        let now = Instant::now();
         let mut state = forwarder.state();
         let is_answer =
             |kept: &Kept| matches!(kept.message.response_code, ResponseCode::NoError | ResponseCode::NXDomain);
@@ -240,6 +257,9 @@ impl Flight {
             Some(kept) if is_answer(kept) => None,
             _ => state.cache.stale(&self.key, now),
         };
+        if stale.is_some() {
+            state.cache.failed(&self.key, now);
+        }
         if let Some(kept) = &kept {
             state.cache.put(self.key.clone(), Arc::clone(kept));
         }
@@ -258,6 +278,20 @@ impl Flight {
                 }
             };
             forwarder.tell(asker, way, sections, *since);
+        }
+    }
+
+    /// Whoever waits gets the old answer, if there is one, and who comes later too: the resolvers take their time.
+    fn tell_old(&self) {
+        let (forwarder, now) = (&self.forwarder, Instant::now());
+        let mut state = forwarder.state();
+        let Some(stale) = state.cache.stale(&self.key, now) else { return };
+        state.cache.failed(&self.key, now);
+        let waiting = state.flights.get_mut(&self.key).map(std::mem::take).unwrap_or_default();
+        drop(state);
+        for (asker, way, since) in &waiting {
+            add(&forwarder.stale);
+            forwarder.tell(asker, way, told(&stale, asker, now, Some(STALE_TTL)), *since);
         }
     }
 }

@@ -202,6 +202,35 @@ async fn when_nobody_answers_the_old_answer_is_told_or_the_failure() {
 }
 
 #[tokio::test]
+async fn while_resolvers_are_silent_the_old_answer_is_told_and_they_are_not_asked_each_time() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    // Silent from the second question on, until the test is over.
+    let (over, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let resolver = fake(move |message, _| {
+        if message.queries[0].name().to_string().starts_with("old") && ASKED.fetch_add(1, Ordering::SeqCst) > 0 {
+            let _ended = held.lock().unwrap().recv();
+        }
+        address(message, 1, 9);
+    });
+    let (server, at) = started(forwarding(&[&resolver.at.to_string()])).await;
+    assert_eq!(first(&udp(at, &ask("old.example")).await), "192.0.2.9");
+    let old = async || {
+        let reply = udp(at, &ask("old.example")).await;
+        assert_eq!((reply.code(), first(&reply).as_str()), (0, "192.0.2.9"));
+        server.answers().forwarded
+    };
+    until_true("an old answer to be given", Duration::from_secs(20), async || old().await.stale > 0).await;
+    let before = server.answers().forwarded;
+    for _ in 0..20 {
+        let _answered = old().await;
+    }
+    let after = server.answers().forwarded;
+    assert_eq!((after.misses, after.stale), (before.misses, before.stale + 20));
+    drop(over);
+}
+
+#[tokio::test]
 async fn a_resolver_that_asks_us_back_is_found_and_left_out() {
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let mirror = socket.local_addr().unwrap();
