@@ -64,7 +64,7 @@ stories! {
             .capacity(4_000, 8_192)
             .rebalance(60)
             .limits("{gaps: 0, surplus-moves: 0, unshared: 0}")
-            .service("{name: web, replicas: 9, cpu-milli: 1000}")
+            .service("{name: web, replicas: 9, cpu-milli: 1000, ready: 2s}")
             .at("5s").crash(Crash::Hosts, [1])
             .at("25s").restart(DiskFate::Kept, [1])
             .settle("60s", [])
